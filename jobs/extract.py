@@ -1,0 +1,43 @@
+"""table -> features: put every content once through VGG16, and keep its 4096 features, or the reason why it has none."""
+
+from __future__ import annotations
+
+from dedup import features, images, job, model
+
+
+def main() -> None:
+    """Parse, load the weights, extract, report the counts."""
+    parser = job.Parser(
+        "extract",
+        "Compute the features of images: FEATURES/features (a row for each content and model), FEATURES/images (paths\n"
+        "and hashes) and FEATURES/rejects (a row for each file without features, with the reason). A killed run goes on\n"
+        "where it stopped; what has features already is not computed again.",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--table", metavar="URI", help="a table made by ingest")
+    source.add_argument("--images", metavar="URI", help="or the images themselves, whose bytes stay where they are")
+    parser.add_argument("--features", required=True, metavar="URI", help="where the tables are kept")
+    parser.add_model()
+    parser.add_argument(
+        "--batch-size",
+        type=job.positive,
+        default=model.DEFAULT_BATCH_SIZE,
+        metavar="N",
+        help="pictures that go through the network at a time: more need more memory (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    network = job.load_model(options)
+    spark = job.session("extract")
+    if options.images:
+        images.ingest(spark, options.images, options.features, keep_bytes=False)
+    table = options.table or options.features
+    done = features.extract(spark, table, options.features, network, options.batch_size)
+    job.say(f"model {done.model}")
+    job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
+    job.say(f"{done.contents:,} different contents, {done.computed:,} of them computed now")
+    for reason, count in features.reasons(spark, options.features):
+        job.say(f"  {count:,} {reason}")
+
+
+if __name__ == "__main__":
+    job.run(main)

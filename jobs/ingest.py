@@ -1,0 +1,32 @@
+"""images -> table: list a bucket, a folder or a glob, and keep every file's bytes and hash in a partitioned table."""
+
+from __future__ import annotations
+
+from dedup import images, job
+
+
+def main() -> None:
+    """Parse, ingest, report the counts."""
+    parser = job.Parser(
+        "ingest",
+        "Put images into a table: TABLE/images (path, sha256, length, modified, content, by bucket) and TABLE/rejects.\n"
+        "Files that the table has already are not read again; a file that cannot be read is a row of the rejects.",
+    )
+    parser.add_argument(
+        "--images",
+        required=True,
+        metavar="URI",
+        help="a file, a folder with all that is in it, or a pattern (* ? [..] **): a path, or s3a:// gs:// abfss:// hdfs://",
+    )
+    parser.add_argument("--table", required=True, metavar="URI", help="where the tables images and rejects are kept")
+    options = parser.parse_args()
+    done = images.ingest(job.session("ingest"), options.images, options.table)
+    job.say(
+        f"{done.files:,} files = {done.kept:,} in the table + {done.rejected:,} rejected; "
+        f"{done.read:,} read now, {done.files - done.read:,} known or not readable"
+    )
+    job.say(f"{options.table}: next, ./submit.sh extract --table {options.table} --features FEATURES")
+
+
+if __name__ == "__main__":
+    job.run(main)

@@ -1,0 +1,56 @@
+"""features + query -> results: five distances name the images nearest to a query, and the most voted win."""
+
+from __future__ import annotations
+
+from dedup import answers, console, distances, job, results
+
+
+def main() -> None:
+    """Parse, ask, show the answer."""
+    parser = job.Parser(
+        "query",
+        "Ask which images are like this one. Each metric names its nearest images, the images named by most metrics win.\n"
+        "Leaves REPORT/results, a table, and REPORT/report.html, a page with pictures.",
+    )
+    parser.add_argument("--features", required=True, metavar="URI", help="a table of features made by extract")
+    parser.add_argument(
+        "--query",
+        required=True,
+        nargs="+",
+        metavar="IMAGE",
+        help="image files, folders or patterns; or a sha256 or a path that the table knows",
+    )
+    parser.add_argument(
+        "--top",
+        type=job.positive,
+        default=results.DEFAULT_TOP,
+        metavar="N",
+        help="how many images each metric names (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=list(distances.METRICS),
+        metavar="METRIC",
+        help=f"the metrics that vote (default: {' '.join(distances.METRICS)})",
+    )
+    parser.add_argument(
+        "--minkowski-p",
+        type=float,
+        default=distances.DEFAULT_P,
+        metavar="P",
+        help="the order of the Minkowski distance (default: %(default)g)",
+    )
+    parser.add_argument("--report", default="report", metavar="DIR", help="where the answer goes (default: %(default)s)")
+    parser.add_model()
+    options = parser.parse_args()
+    question = answers.Question(
+        options.features, options.query, options.report, options.top, options.minkowski_p, options.metrics
+    )
+    spark = job.session("query")
+    answered = answers.ask(spark, question, lambda: job.load_model(options), explicit=options.weights is not None)
+    console.show(answered, options.metrics)
+
+
+if __name__ == "__main__":
+    job.run(main)

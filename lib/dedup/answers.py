@@ -1,0 +1,118 @@
+"""A question from end to end: words to queries, queries to results, results to a table and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from dedup import features, queries, report, results, storage, tables
+from dedup.distances import METRICS
+from dedup.errors import Reject, UsageError
+from dedup.model import Model
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, and how."""
+
+    features: str  #: the location of the table of features
+    asked: list[str]  #: files, folders, patterns, hashes or paths
+    report: str  #: the folder for the table `results` and report.html
+    top: int = results.DEFAULT_TOP
+    p: float = 3.0
+    metrics: Sequence[str] = tuple(METRICS)
+    title: str = "Which images are like this one?"
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came of a question."""
+
+    queries: list[str]
+    rejects: list[tuple[str, Reject]]  #: files that were asked about and are no images
+    rows: dict[str, list[dict[str, Any]]]  #: results by query, by rank
+    page: str  #: the location of report.html
+
+
+def ask(spark: SparkSession, question: Question, load: Callable[[], Model], explicit: bool) -> Answered:
+    """Answer a question, and leave the table of results and the page.
+
+    Parameters
+    ----------
+    question
+        What is asked.
+    load
+        Loads the model; called only when a query must go through the network, when it was asked for, or when
+        the table has several.
+    explicit
+        Whether the user named the model: then it must be the table's even if no network is needed.
+
+    Raises
+    ------
+    UsageError
+        If there are no such features, they were made with another model or are incomplete, or a query is no image.
+    """
+    results.check(question.top, question.p, question.metrics)
+    location = storage.absolute(question.features)
+    tables.require(location, "features")
+    storage.require_writable(question.report)
+    made = {entry.model: entry for entry in features.models(location)}
+    loaded: list[Model] = []
+
+    def model() -> Model:
+        if not loaded:
+            loaded.append(_checked(load(), made, location))
+        return loaded[0]
+
+    only = next(iter(made)) if len(made) == 1 and not explicit else model().id
+    if not made[only].complete:
+        raise UsageError(f"{location}: the features of {only} are incomplete: run the same extract again to finish them")
+    found, rejects = queries.collect(spark, location, question.asked)
+    asked, _ = queries.vectors(spark, location, found, only, model)
+    answer = results.results(spark, location, only, asked, question.top, question.p, question.metrics)
+    tables.replace(answer, question.report, "results")
+    rows = _rows(spark, question.report, asked.names)
+    page = f"{question.report.rstrip('/')}/report.html"
+    storage.write(page, _page(spark, question, only, found, rows).encode())
+    return Answered(list(asked.names), rejects, rows, page)
+
+
+def _checked(model: Model, made: dict[str, features.Made], location: str) -> Model:
+    if model.id not in made:
+        there = ", ".join(f"{entry.model} (--weights {entry.weights})" for entry in made.values())
+        raise UsageError(f"{location} was made with {there}, not with {model.id} (--weights {model.weights.source})")
+    return model
+
+
+def _rows(spark: SparkSession, folder: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the table of results by query, queries without results too."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for row in tables.read(spark, folder, "results").orderBy("query", "rank").collect():
+        rows[row["query"]].append(row.asDict())
+    return rows
+
+
+def _page(
+    spark: SparkSession,
+    question: Question,
+    model: str,
+    found: list[queries.Query],
+    rows: dict[str, list[dict[str, Any]]],
+) -> str:
+    small = report.thumbnails(tables.read(spark, question.report, "results"))
+    shown = {query.name: report.thumbnail(query.content) if query.content else None for query in found}
+    facts = {
+        "Features": question.features,
+        "Model": model,
+        "Queries": f"{len(rows):,}",
+        "Results": f"{sum(map(len, rows.values())):,}",
+        "Each metric names": f"its nearest {question.top}",
+        "Metrics": ", ".join(f"{name} (p = {question.p:g})" if name == "minkowski" else name for name in question.metrics),
+    }
+    by_hash = {query.name: query.sha256 for query in found}
+    answers = [report.Answer(name, shown[name] or small.get(by_hash[name]), rows[name]) for name in rows]
+    return report.render(report.Report(question.title, facts, question.notes, question.metrics, answers, small))

@@ -1,0 +1,115 @@
+"""How what the driver holds reaches the Python workers, in sessions with a SparkContext and in those without.
+
+Weights arrive as a file that all workers of an executor map into memory: half a gigabyte for the executor, not for each worker.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import Broadcast, SparkFiles
+from pyspark.sql import SparkSession
+
+
+class Parcel(Protocol):
+    """What a task is given in the place of weights."""
+
+    name: str
+
+    def open(self) -> NDArray[np.float32]:
+        """Return the weights, on a worker."""
+
+
+class _Blob:
+    """An array that can be taken out of a broadcast, so that the worker that wrote it to a file does not keep it."""
+
+    def __init__(self, flat: NDArray[np.float32]) -> None:
+        self._flat: NDArray[np.float32] | None = flat
+
+    def take(self) -> NDArray[np.float32]:
+        flat, self._flat = self._flat, None
+        assert flat is not None, "taken once in the life of a worker: the file is there afterwards"
+        return flat
+
+
+@dataclass(frozen=True)
+class _Broadcast:
+    """A Spark broadcast. The first worker of an executor that needs it unpickles it, and leaves it as a file."""
+
+    name: str
+    blob: Broadcast[_Blob]
+
+    def open(self) -> NDArray[np.float32]:
+        path = os.path.join(_folder(), self.name)
+        with open(path + ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.path.exists(path):
+                self.blob.value.take().tofile(path + ".part")
+                os.replace(path + ".part", path)
+        return _mapped(path)
+
+
+@dataclass(frozen=True)
+class _Artifact:
+    """A file that Spark Connect puts beside every worker."""
+
+    name: str
+
+    def open(self) -> NDArray[np.float32]:
+        return _mapped(SparkFiles.get(self.name))
+
+
+def _folder() -> str:
+    """Return a folder on the executor's disk that Spark clears when the application ends."""
+    # A standalone worker names the application's own folders; its working folder stays behind.
+    own = os.environ.get("SPARK_EXECUTOR_DIRS", "").split(os.pathsep)[0]
+    return own or SparkFiles.getRootDirectory()
+
+
+def _mapped(path: str) -> NDArray[np.float32]:
+    # Copy on write, and nothing is written: DLPack does not hand over what is read-only.
+    return np.memmap(path, dtype="<f4", mode="c")
+
+
+def context(spark: SparkSession) -> Any | None:
+    """Return the session's SparkContext, or None where there is none (Spark Connect, Databricks serverless)."""
+    return getattr(spark, "sparkContext", None)
+
+
+@contextmanager
+def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterator[Parcel]:
+    """Send an array of weights to the executors under a name that stands for its content, for the time of a `with`."""
+    spark_context = context(spark)
+    if spark_context is not None:
+        broadcast = spark_context.broadcast(_Blob(flat))
+        try:
+            yield _Broadcast(name, broadcast)
+        finally:
+            broadcast.destroy()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, name)
+        flat.astype("<f4", copy=False).tofile(path)
+        spark.addArtifacts(path, file=True)
+        yield _Artifact(name)
+
+
+class Value:
+    """A small value that is sent inside the task, where there is no broadcast."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def shared(spark: SparkSession, value: Any) -> Any:
+    """Return something picklable whose `.value` is the value on every worker: a broadcast where there are broadcasts."""
+    spark_context = context(spark)
+    return Value(value) if spark_context is None else spark_context.broadcast(value)

@@ -1,0 +1,291 @@
+"""The table of images becomes the table of features: one vector for each content, computed once under one model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark import TaskContext
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup import delivery, images, pixels, rounds, storage, tables, vgg16
+from dedup.errors import Reason, Reject
+from dedup.model import Model
+
+STAGES = ("fetch", "decode")
+"""Where a content can fail after it has a hash: its bytes are read again, if the table does not hold them, and decoded."""
+
+_ARROW = {
+    "sha256": pa.string(),
+    "path": pa.string(),
+    "bucket": pa.int32(),
+    "features": pa.binary(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "format": pa.string(),
+    "stage": pa.string(),
+    "reason": pa.string(),
+    "detail": pa.string(),
+}
+
+_ROWS = 256
+"""The most rows of a batch that is handed on, when many contents in a row are bad."""
+
+_DESCRIBED = (
+    "sha256 string, path string, bucket int, features binary, width int, height int, format string, "
+    "stage string, reason string, detail string"
+)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What became of the files; files = described + rejected."""
+
+    model: str  #: the model's id
+    files: int  #: all files of the table of images, and its rejects
+    contents: int  #: different contents among them
+    computed: int  #: contents that this run put through the network, or found bad
+    described: int  #: files whose content has features
+    rejected: int  #: files in the rejects
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a task must know to make features."""
+
+    parcel: delivery.Parcel
+    precision: str
+    batch_size: int
+
+
+_networks: dict[tuple[str, str, int], Callable[[NDArray[np.uint8]], NDArray[np.float32]]] = {}
+"""The network that a worker has loaded, for as long as the worker lives: one, or its memory would double."""
+
+
+def _network(task: _Task) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    key = (task.parcel.name, task.precision, task.batch_size)
+    if key not in _networks:
+        _networks.clear()
+        weights = task.parcel.open()
+        with _silence():
+            _networks[key] = vgg16.predictor(weights, task.precision, task.batch_size, _cores())
+    return _networks[key]
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what C++ writes to stderr: TensorFlow's greetings, which no setting turns off. Python's errors are not touched."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _cores() -> int:
+    """Return the cores that Spark gave to this task, `spark.task.cpus`."""
+    context = TaskContext.get()
+    return 1 if context is None else max(1, int(context.cpus()))
+
+
+def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
+    """Return what is known of a content, and its picture unless it has to be rejected."""
+    known = {name: row[name] for name in ("sha256", "path", "bucket")}
+    stage = "fetch"
+    try:
+        content = row["content"]
+        if content is None:
+            content = storage.read(row["path"])
+            if hashlib.sha256(content).hexdigest() != row["sha256"]:
+                raise Reject(Reason.CHANGED, "other bytes than when it was listed")
+        stage = "decode"
+        picture = pixels.decode(content)
+    except Reject as reject:
+        return known | images.rejected(stage, reject), None
+    size = {"width": picture.width, "height": picture.height, "format": picture.format}
+    return known | size | images.rejected(stage, None), picture
+
+
+def _extract(batches: Iterator[pa.RecordBatch], task: _Task) -> Iterator[pa.RecordBatch]:
+    """Bytes in, features or a reason out, in the same order. Decoding goes ahead in threads while the network computes."""
+    rows = (row for batch in batches for row in batch.to_pylist())
+    known: list[dict[str, Any]] = []
+    pictures: list[pixels.Picture] = []
+    for row, picture in images.ahead(_look, rows, _cores(), 2 * task.batch_size):
+        known.append(row)
+        if picture is not None:
+            pictures.append(picture)
+        if len(pictures) == task.batch_size or len(known) >= _ROWS:
+            yield _described(known, pictures, task)
+            known, pictures = [], []
+    if known:
+        yield _described(known, pictures, task)
+
+
+def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task: _Task) -> pa.RecordBatch:
+    """Return rows with the features of their pictures; the batch is filled up with black, so that its shape is always one."""
+    vectors: Iterator[bytes] = iter(())
+    if pictures:
+        batch = np.zeros((task.batch_size, pixels.SIDE, pixels.SIDE, 3), np.uint8)
+        batch[: len(pictures)] = [picture.pixels for picture in pictures]
+        vectors = (vector.astype("<f4", copy=False).tobytes() for vector in _network(task)(batch))
+    rows = [row if row["reason"] else row | {"features": next(vectors)} for row in known]
+    return images.record_batch(rows, _ARROW)
+
+
+def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size: int) -> DataFrame:
+    """Return the features of contents, or the reason why they have none: the one UDF that the network runs in.
+
+    Parameters
+    ----------
+    rows
+        Columns sha256, path, bucket and content; where content is null, the bytes are read from the path.
+    model
+        What makes the features.
+    parcel
+        The model's weights, on their way to the executors.
+    batch_size
+        How many pictures go through the network at a time.
+    """
+    task = _Task(parcel, model.precision, batch_size)
+    given = rows.select("sha256", "path", "bucket", "content")
+    return given.mapInArrow(partial(_extract, task=task), _DESCRIBED)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a table of features says of one model: the file `_models/ID` beside the table."""
+
+    model: str  #: the model's id
+    weights: str  #: what the user asked for, for messages
+    complete: bool  #: whether every content of the table of images has been through an extract that ended
+
+    def save(self, location: str) -> None:
+        """Leave the file."""
+        storage.write(f"{location}/_models/{self.model}", json.dumps(asdict(self)).encode())
+
+
+def models(location: str) -> list[Made]:
+    """Return the models of a table of features."""
+    found = [storage.read(f"{location}/_models/{name}") for name in storage.names(f"{location}/_models")]
+    return [Made(**json.loads(content)) for content in found]
+
+
+def inventory(spark: SparkSession, table: str) -> DataFrame:
+    """Return a row for each file of a table of images that was read: path, sha256, length, modified, bucket, part."""
+    unread = tables.read(spark, table, "rejects").where(F.col("stage").isin(*images.STAGES))
+    return tables.latest(tables.read(spark, table, "images"), "path").join(unread, "path", how="left_anti")
+
+
+def extract(spark: SparkSession, table: str, location: str, model: Model, batch_size: int) -> Extracted:
+    """Compute the features of every content of a table of images that has none yet under the model.
+
+    Parameters
+    ----------
+    table
+        The location of the tables `images` and `rejects`, as `ingest` makes them.
+    location
+        The location of the tables `features`, `images` (without bytes) and `rejects` that are made; it may be the same.
+    model
+        What makes the features.
+    batch_size
+        How many pictures go through the network at a time.
+
+    Raises
+    ------
+    UsageError
+        If there is no table of images, or the features cannot be written.
+    """
+    table, location = storage.absolute(table), storage.absolute(location)
+    tables.require(table, "images")
+    storage.require_writable(location)
+    made = Made(model.id, model.weights.source, complete=False)
+    made.save(location)
+    with images.held(inventory(spark, table)) as files, images.held(_todo(files, location, model.id)) as todo:
+        if location != table:
+            tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
+        computed, parts = _compute(todo, table, location, model, batch_size)
+        counts = _settle(files, table, location, model.id, parts)
+    replace(made, complete=True).save(location)
+    return Extracted(model.id, computed=computed, **counts)
+
+
+def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
+    """Return the contents without features, each with the file that stands for it."""
+    spark = files.sparkSession
+    described = tables.read(spark, location, "features").where(F.col("model") == model).select("sha256")
+    undecodable = tables.read(spark, location, "rejects").where(F.col("stage") == "decode").select("sha256")
+    first = F.min(F.struct("path", "bucket", "part")).alias("first")
+    contents = files.groupBy("sha256").agg(first).select("sha256", "first.*")
+    return contents.join(described.union(undecodable), "sha256", how="left_anti")
+
+
+def _compute(todo: DataFrame, table: str, location: str, model: Model, batch_size: int) -> tuple[int, list[str]]:
+    """Put contents through the network, round by round; return how many, and the new parts of the rejects."""
+    spark = todo.sparkSession
+    parts: list[str] = []
+    if todo.isEmpty():
+        return 0, parts
+    source = tables.read(spark, table, "images")
+    has_bytes = not source.where("content is not null").isEmpty()
+    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
+
+        def work(rows: DataFrame, first: int, last: int) -> None:
+            if has_bytes:
+                # The few paths of a round go to the bytes, never the bytes to the paths.
+                chosen = F.broadcast(rows.select("path", "part"))
+                given = source.where(F.col("bucket").between(first, last)).join(chosen, ["path", "part"], "left_semi")
+            else:
+                given = images.spread(rows).withColumn("content", F.lit(None).cast("binary"))
+            with images.held(describe(given, model, parcel, batch_size)) as described:
+                good = described.where("reason is null").withColumn("model", F.lit(model.id))
+                tables.append(good, location, "features")
+                bad = described.where("reason is not null")
+                if not bad.isEmpty():
+                    parts.append(tables.append(bad, location, "rejects"))
+
+        return rounds.run(todo, work, "extract"), parts
+
+
+def _settle(files: DataFrame, table: str, location: str, model: str, parts: list[str]) -> dict[str, int]:
+    """Leave in the rejects one row for each file that has no features, and count.
+
+    A content that could not be decoded never can; one that could not be fetched is tried again by every run.
+    """
+    spark = files.sparkSession
+    unread = tables.read(spark, table, "rejects").where(F.col("stage").isin(*images.STAGES))
+    own = tables.read(spark, location, "rejects")
+    bad = tables.latest(own.where((F.col("stage") == "decode") | F.col("part").isin(parts)), "sha256")
+    failed = files.select("path", "sha256").join(bad.drop("path", "part"), "sha256")
+    columns = tables.SCHEMAS["rejects"].names
+    tables.replace(unread.select(*columns).union(failed.select(*columns)), location, "rejects")
+
+    described = tables.read(spark, location, "features").where(F.col("model") == model).select("sha256")
+    counts = {
+        "contents": files.select("sha256").distinct().count(),
+        "files": files.count() + unread.count(),
+        "described": files.join(described, "sha256", how="left_semi").count(),
+        "rejected": tables.read(spark, location, "rejects").count(),
+    }
+    if counts["files"] != counts["described"] + counts["rejected"]:
+        raise RuntimeError(f"the counts do not add up: {counts}; run extract again")
+    return counts
+
+
+def reasons(spark: SparkSession, location: str) -> list[tuple[str, int]]:
+    """Return how many files were rejected for which reason, the most frequent first."""
+    counts = tables.read(spark, location, "rejects").groupBy("reason").count()
+    return [(row["reason"], row["count"]) for row in counts.orderBy(F.desc("count"), "reason").collect()]

@@ -1,0 +1,221 @@
+"""A bucket, a folder or a glob becomes the table of images: every file listed, read, hashed and accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup import rounds, storage, tables
+from dedup.errors import Reject, UsageError
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+_READERS = 8
+"""Files that a task reads at a time: what it waits for is mostly the storage."""
+
+STAGES = ("list", "read")
+"""Where a file can fail before it has a hash; `rejects.stage` names it."""
+
+_LISTED = "path string, length bigint, modified timestamp, stage string, reason string, detail string"
+_READ = f"sha256 string, content binary, bucket int, {_LISTED}"
+
+_ARROW = {
+    "sha256": pa.string(),
+    "content": pa.binary(),
+    "bucket": pa.int32(),
+    "path": pa.string(),
+    "length": pa.int64(),
+    "modified": pa.timestamp("us", "UTC"),
+    "stage": pa.string(),
+    "reason": pa.string(),
+    "detail": pa.string(),
+}
+
+_BATCH_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of the files that were listed; the counts add up."""
+
+    files: int  #: all that were listed
+    read: int  #: those of them that were read by this run; the others were known
+    kept: int  #: in the table of images
+    rejected: int  #: in its rejects
+
+
+def batched(rows: Iterable[In], size: int) -> Iterator[list[In]]:
+    """Cut rows into lists of a size, the last one shorter."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def ahead(work: Callable[[In], Out], rows: Iterable[In], threads: int, depth: int) -> Iterator[Out]:
+    """Do work on rows in threads, at most `depth` rows before they are asked for, and yield what comes of it in order."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Any] = deque()
+        for row in rows:
+            waiting.append(pool.submit(work, row))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def rejected(stage: str, reject: Reject | None) -> dict[str, str | None]:
+    """Return the columns that say where and why a file gave nothing; None for a file that did."""
+    if reject is None:
+        return {"stage": None, "reason": None, "detail": None}
+    return {"stage": stage, "reason": str(reject.reason), "detail": reject.detail[:500]}
+
+
+def record_batch(rows: list[dict[str, Any]], types: dict[str, pa.DataType]) -> pa.RecordBatch:
+    """Return rows as an Arrow batch of the given columns."""
+    return pa.RecordBatch.from_pylist(rows, pa.schema(list(types.items())))
+
+
+def _list(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    types = {name: _ARROW[name] for name in ("path", "length", "modified", "stage", "reason", "detail")}
+    for batch in batches:
+        for location in batch.column("location").to_pylist():
+            for entries in batched(storage.listing(location), 10_000):
+                yield record_batch([_listed(entry) for entry in entries], types)
+
+
+def _listed(entry: storage.Entry) -> dict[str, Any]:
+    row = {"path": entry.path, "length": entry.length, "modified": entry.modified}
+    return row | rejected("list", entry.reject)
+
+
+def listing(spark: SparkSession, source: str) -> DataFrame:
+    """Return a row for each file under a location. It is made on an executor: the driver never holds it."""
+    location = spark.range(0, 1, 1, 1).select(F.lit(source).alias("location"))
+    return location.mapInArrow(_list, _LISTED)
+
+
+def _read(keep_bytes: bool, row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        content = storage.read(row["path"])
+    except Reject as reject:
+        return row | {"sha256": None, "content": None} | rejected("read", reject)
+    found = {"sha256": hashlib.sha256(content).hexdigest(), "length": len(content)}
+    return row | found | {"content": content if keep_bytes else None} | rejected("read", None)
+
+
+def _read_all(batches: Iterator[pa.RecordBatch], keep_bytes: bool) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        waiting: list[dict[str, Any]] = []
+        size = 0
+        for row in ahead(partial(_read, keep_bytes), batch.to_pylist(), _READERS, 2 * _READERS):
+            waiting.append(row)
+            size += len(row["content"] or b"")
+            if size >= _BATCH_BYTES:
+                yield record_batch(waiting, _ARROW)
+                waiting, size = [], 0
+        if waiting:
+            yield record_batch(waiting, _ARROW)
+
+
+@contextmanager
+def held(rows: DataFrame) -> Iterator[DataFrame]:
+    """Keep rows on the executors' disks for the time of a `with`: two tables are written from one computation."""
+    rows.persist(StorageLevel.DISK_ONLY)
+    try:
+        yield rows
+    finally:
+        rows.unpersist()
+
+
+def spread(rows: DataFrame) -> DataFrame:
+    """Return rows without bytes cut into as many equal tasks as run at a time, a bucket in few of them, sorted."""
+    tasks = rounds.slots(rows.sparkSession)
+    return rows.repartitionByRange(tasks, "bucket", "path").sortWithinPartitions("bucket", "path")
+
+
+def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True) -> Ingested:
+    """Put every file under a location into the table of images at `table`; into its rejects what cannot be read.
+
+    A file that the table has already, with the same length and time of change, is not read again. Files of
+    the table that are not under the location stay as they are.
+
+    Parameters
+    ----------
+    source
+        A file, a folder or a pattern.
+    table
+        The location of the tables `images` and `rejects`.
+    keep_bytes
+        Whether the table holds the files' bytes, or the bytes stay where they are.
+
+    Raises
+    ------
+    UsageError
+        If there are no files, or the table cannot be written.
+    """
+    source = storage.absolute(source)
+    storage.require_writable(table)
+    with held(listing(spark, source)) as files:
+        total = files.count()
+        if not total:
+            nothing = "no files in it" if storage.exists(source) else "no such file, folder or pattern"
+            raise UsageError(f"{source}: {nothing}")
+        with held(_new(files, table, rounds.buckets(total))) as todo:
+            parts = _reject(files, table)
+
+            def work(rows: DataFrame, first: int, last: int) -> None:
+                with held(spread(rows).mapInArrow(partial(_read_all, keep_bytes=keep_bytes), _READ)) as read:
+                    tables.append(read.where("reason is null"), table, "images")
+                    parts.extend(_reject(read, table))
+
+            read = rounds.run(todo, work, "ingest")
+        return _settle(files, table, parts, total, read)
+
+
+_SAME = ["path", "length", "modified"]
+"""What tells that a file is the one that was read before."""
+
+
+def _new(files: DataFrame, table: str, buckets: int) -> DataFrame:
+    """Return the files that are not in the table yet, each with its bucket."""
+    known = tables.latest(tables.read(files.sparkSession, table, "images"), "path")
+    bucket = F.pmod(F.xxhash64("path"), F.lit(buckets)).cast("int").alias("bucket")
+    return files.where("reason is null").join(known, _SAME, how="left_anti").select(*_SAME, bucket)
+
+
+def _reject(rows: DataFrame, table: str) -> list[str]:
+    """Append the rows that have a reason to the rejects, and return the name of the part, if there were any."""
+    failed = rows.where("reason is not null")
+    if failed.isEmpty():
+        return []
+    return [tables.append(failed.withColumn("sha256", F.lit(None).cast("string")), table, "rejects")]
+
+
+def _settle(files: DataFrame, table: str, parts: list[str], total: int, read: int) -> Ingested:
+    """Leave in the rejects what is true now: this run's, and those of files that this run did not list."""
+    rejects = tables.read(files.sparkSession, table, "rejects")
+    now = F.col("part").isin(parts)
+    listed = files.select("path", F.lit(True).alias("listed"))
+    stale = ~now & F.col("stage").isin(*STAGES) & F.col("listed").isNotNull()
+    tables.replace(rejects.join(listed, "path", how="left").where(~stale), table, "rejects")
+
+    rejected = tables.read(files.sparkSession, table, "rejects").where(F.col("stage").isin(*STAGES))
+    unread = files.join(rejected, "path", how="left_semi").count()
+    images = tables.latest(tables.read(files.sparkSession, table, "images"), "path")
+    kept = files.join(rejected, "path", how="left_anti").join(images, _SAME, how="left_semi").count()
+    if kept + unread != total:
+        raise RuntimeError(f"{total} files listed, but {kept} in the table and {unread} rejected: run ingest again")
+    return Ingested(files=total, read=read, kept=kept, rejected=unread)

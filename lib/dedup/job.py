@@ -1,0 +1,80 @@
+"""What every job does the same way: options, a session, one line for bad use, an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from pyspark.sql import SparkSession
+
+from dedup import model, weights
+from dedup.errors import UsageError
+
+BAD_USE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like those of the jobs themselves."""
+
+    def __init__(self, job: str, description: str) -> None:
+        super().__init__(
+            prog=f"./submit.sh {job}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one line."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def add_model(self) -> None:
+        """Add the options that say what makes features."""
+        self.add_argument(
+            "--weights",
+            metavar="SOURCE",
+            help="imagenet (the default: Keras' own file, from its cache or downloaded by the driver), seeded[:N] "
+            "(made from a seed: finds altered copies, not look-alikes), or a file: .h5, .keras, .safetensors, .npz",
+        )
+        self.add_argument(
+            "--precision",
+            choices=model.PRECISIONS,
+            default=model.PRECISIONS[0],
+            help="what the network computes in; bfloat16 is faster where the processor has it (default: %(default)s)",
+        )
+
+
+def load_model(options: argparse.Namespace) -> model.Model:
+    """Return the model that the options of `Parser.add_model` name."""
+    return model.Model(weights.load(options.weights or weights.DEFAULT), options.precision)
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1 up, for argparse."""
+    number = int(text) if text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return number
+
+
+def say(line: str = "") -> None:
+    """Write a line for the user."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a job's main function and end the process with its exit code."""
+    try:
+        main()
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(BAD_USE)
+    sys.exit(0)
+
+
+def session(name: str) -> SparkSession:
+    """Return the session. Code sets no resources: what code sets, a user's submit flags could not override."""
+    return SparkSession.builder.appName(f"dedup {name}").getOrCreate()

@@ -1,0 +1,141 @@
+"""Bytes become a picture: decoded, upright, in RGB, at the size that the network looks at.
+
+What an image is, is told by its bytes, never by its name. docs/tables.md says which formats are read.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dedup.errors import Reason, Reject
+
+SIDE = 224
+"""Width and height, in pixels, of the picture that the network looks at."""
+
+PREPROCESSING = "bilinear224"
+"""The name of what happens here, a part of the model's id: another way to make pixels makes other features."""
+
+MAX_PIXELS = 100_000_000
+"""The most pixels that a header may claim: they take up to 4 bytes each, twice while colours are converted."""
+
+FORMATS = (
+    *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000"),
+    *("ICO", "CUR", "ICNS", "PPM", "TGA", "PCX", "SGI", "DDS", "PSD", "QOI", "XBM", "XPM"),
+)
+"""The formats that are decoded, as Pillow names them (JPEG holds MPO). EPS, WMF and others that run programs or fonts are not."""
+
+# Pillow looks at this limit also inside containers (an icon's PNG, a frame of an animation), where we see no header.
+Image.init()
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image."""
+
+    pixels: NDArray[np.uint8]  #: shape (SIDE, SIDE, 3), RGB
+    width: int  #: of the image itself, upright, in pixels
+    height: int
+    format: str  #: one of FORMATS, or MPO
+
+
+def decode(content: bytes) -> Picture:
+    """Return the picture in an image file's bytes: of an animation its first frame, of a file with several its first image.
+
+    Raises
+    ------
+    Reject
+        If there is none; the reason says why.
+    """
+    image = open_upright(content)
+    small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return Picture(np.asarray(small), image.width, image.height, image.info["dedup_format"])
+
+
+def open_upright(content: bytes) -> Image.Image:
+    """Return an image file's first image in RGB, turned as its EXIF orientation says; its format in `info["dedup_format"]`.
+
+    Raises
+    ------
+    Reject
+        If there is none; the reason says why.
+    """
+    if not content:
+        raise Reject(Reason.EMPTY, "0 bytes")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:  # its header is read, its pixels are not
+            raise _too_many(f"{image.width} x {image.height} pixels")
+        name = image.format
+        upright = _rgb(_oriented(image))
+    except Reject:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many(str(error).partition(" exceeds")[0]) from error
+    except UnidentifiedImageError as error:
+        raise _unidentified(content) from error
+    except MemoryError as error:
+        raise _too_many("its pixels do not fit in memory") from error
+    except Exception as error:  # decoders raise anything at all on bytes that contradict themselves
+        raise Reject(_reason(error), f"{type(error).__name__}: {error}") from error
+    upright.info = {"dedup_format": name}
+    return upright
+
+
+def _too_many(claim: str) -> Reject:
+    return Reject(Reason.TOO_MANY_PIXELS, f"{claim}, more than {MAX_PIXELS}")
+
+
+def _reason(error: Exception) -> Reason:
+    said = str(error).lower()
+    if isinstance(error, EOFError) or "truncated" in said or "not enough image data" in said:
+        return Reason.TRUNCATED
+    if isinstance(error, NotImplementedError) or "unsupported" in said:
+        return Reason.UNSUPPORTED
+    return Reason.CORRUPT
+
+
+def _unidentified(content: bytes) -> Reject:
+    """Say what is wrong with bytes that no decoder of FORMATS takes."""
+    for name, (_, accept) in Image.OPEN.items():
+        if accept is not None and accept(content[:16]) is True:
+            if name in FORMATS:
+                return Reject(Reason.CORRUPT, f"begins like {name}, but its header cannot be read")
+            return Reject(Reason.UNSUPPORTED, f"begins like {name}, which is not decoded here")
+    if content[4:8] == b"ftyp" and content[8:12] in {b"heic", b"heix", b"mif1", b"msf1", b"hevc"}:
+        return Reject(Reason.UNSUPPORTED, "begins like HEIF, which is not decoded here")
+    return Reject(Reason.NOT_AN_IMAGE, "no known image format")
+
+
+def _oriented(image: Image.Image) -> Image.Image:
+    image.load()  # outside of the try: broken pixels are not broken EXIF
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF says nothing about which way is up
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB: alpha on white, 16 bits and more scaled to 8."""
+    if image.mode.startswith("I"):
+        # Integers of 16 bits, the mode "I" too: that is how Pillow opens most greyscale files of more than 8 bits.
+        values = np.asarray(image, np.float64).clip(0, 65535) / 257
+        return Image.fromarray(values.round().astype(np.uint8), "L").convert("RGB")
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, np.float64), posinf=np.finfo(np.float32).max)
+        scaled = values * 255 if values.max(initial=0) <= 1 else values
+        return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8), "L").convert("RGB")
+    if image.mode == "LAB":
+        raise Reject(Reason.UNSUPPORTED, "CIE Lab colours")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,137 @@
+"""What a user asks about becomes vectors: image files, folders, patterns, hashes, or paths that the table knows."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup import delivery, features, pixels, storage, tables
+from dedup.errors import Reject, UsageError
+from dedup.model import DEFAULT_BATCH_SIZE, Model
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question: which images are like this one?"""
+
+    name: str  #: a path or a hash, as results show it
+    sha256: str
+    content: bytes | None  #: the bytes of a file; None for what only the table knows
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What every task of a query is given."""
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]  #: shape (queries, width)
+
+
+def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[Query], list[tuple[str, Reject]]]:
+    """Return the queries that a user's words stand for, and the files among them that are no images.
+
+    Parameters
+    ----------
+    location
+        The location of the table of features.
+    asked
+        Files, folders and patterns that the driver can read; a sha256 or a path of the table.
+
+    Raises
+    ------
+    UsageError
+        If a word stands for nothing, or for one file that is no image, or nothing is left.
+    """
+    found: dict[str, Query] = {}
+    rejects: list[tuple[str, Reject]] = []
+    for word in asked:
+        files = list(storage.listing(word))
+        for entry in files:
+            try:
+                if entry.reject:
+                    raise entry.reject
+                content = storage.read(entry.path)
+                pixels.decode(content)
+            except Reject as reject:
+                if len(files) == 1:
+                    raise UsageError(f"--query {word}: not an image that can be read: {reject}") from reject
+                rejects.append((entry.path, reject))
+            else:
+                found[entry.path] = Query(entry.path, hashlib.sha256(content).hexdigest(), content)
+        if not files:
+            known = _known(spark, location, word)
+            found[known.name] = known
+    if not found:
+        raise UsageError(f"--query: no images among {', '.join(asked)}")
+    return list(found.values()), rejects
+
+
+def _known(spark: SparkSession, location: str, word: str) -> Query:
+    """Return the query for a hash or a path that the table of images knows."""
+    images = tables.read(spark, location, "images")
+    is_hash = re.fullmatch("[0-9a-f]{64}", word) is not None
+    name = word if is_hash else storage.absolute(word)
+    rows = images.where(F.col("sha256" if is_hash else "path") == name).orderBy(F.desc("part")).limit(1).collect()
+    if not rows:
+        raise UsageError(f"--query {word}: no such file, folder or pattern, and no such sha256 or path in {location}")
+    return Query(name, rows[0]["sha256"], None)
+
+
+def vectors(
+    spark: SparkSession, location: str, queries: list[Query], made: str | None, model: Callable[[], Model]
+) -> tuple[Queries, str]:
+    """Return the queries with their vectors, and the id of the model that made them.
+
+    Contents that the table has are looked up; only the others go through the network.
+
+    Parameters
+    ----------
+    location
+        The location of the table of features.
+    queries
+        What is asked.
+    made
+        The model whose features are looked up; None if the table has several.
+    model
+        Called for the model if a query has to go through the network, or if `made` is None.
+
+    Raises
+    ------
+    UsageError
+        If the table was made with another model, is incomplete, or lacks a content that only it could have.
+    """
+    chosen = made if made is not None else model().id
+    table = tables.read(spark, location, "features").where(F.col("model") == chosen)
+    known = _look_up(table, tables.read(spark, location, "images"), {query.sha256 for query in queries})
+    lacking = {query.sha256: query for query in queries if query.sha256 not in known}
+    if gone := [query.name for query in lacking.values() if query.content is None]:
+        raise UsageError(f"--query {gone[0]}: {location} has no features of it: see its rejects")
+    if lacking:
+        known |= _compute(spark, lacking.values(), model())
+    stacked = np.frombuffer(b"".join(known[query.sha256] for query in queries), "<f4")
+    return Queries(tuple(query.name for query in queries), stacked.reshape(len(queries), -1)), chosen
+
+
+def _look_up(table: DataFrame, images: DataFrame, hashes: set[str]) -> dict[str, bytes]:
+    """Return the features of contents: from the buckets that their paths are in, not from all of the table."""
+    wanted = F.broadcast(table.sparkSession.createDataFrame([(sha256,) for sha256 in sorted(hashes)], "sha256 string"))
+    buckets = [row["bucket"] for row in images.join(wanted, "sha256").select("bucket").distinct().collect()]
+    found = table.where(F.col("bucket").isin(buckets)).join(wanted, "sha256").select("sha256", "features")
+    return {row["sha256"]: bytes(row["features"]) for row in found.collect()}
+
+
+def _compute(spark: SparkSession, queries: Iterable[Query], model: Model) -> dict[str, bytes]:
+    rows = [(query.sha256, query.name, 0, query.content) for query in queries]
+    given = spark.createDataFrame(rows, "sha256 string, path string, bucket int, content binary")
+    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
+        described = features.describe(given, model, parcel, DEFAULT_BATCH_SIZE).collect()
+    if bad := next((row for row in described if row["reason"]), None):
+        raise UsageError(f"--query {bad['path']}: {bad['reason']}: {bad['detail']}")
+    return {row["sha256"]: bytes(row["features"]) for row in described}

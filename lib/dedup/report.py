@@ -1,0 +1,100 @@
+"""The answer as a page: the query and, under it, the voted images in order. One file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+from PIL import Image
+from pyspark.sql import DataFrame
+
+from dedup import storage
+from dedup.distances import METRICS
+from dedup.errors import Reject
+from dedup.images import record_batch
+from dedup.pixels import open_upright
+
+_SIDE = 176
+"""The longer side of a thumbnail, in pixels."""
+
+_SIDE_OF_MANY = 96
+_MANY = 2000  # results from which a page would grow beyond tens of megabytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A query with its results."""
+
+    query: str
+    thumbnail: str | None  #: a data: URI
+    results: list[dict[str, Any]]  #: rows of the table of results, by rank
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page says."""
+
+    title: str
+    facts: dict[str, str]  #: what was asked of what, in words: shown as a list
+    notes: list[str]  #: what the reader must know before trusting the answer
+    metrics: Sequence[str]  #: the metrics that voted
+    answers: list[Answer]
+    thumbnails: dict[str, str]  #: data: URIs by sha256
+
+
+def thumbnail(content: bytes, side: int = _SIDE) -> str | None:
+    """Return a small JPEG of an image as a data: URI; None if the bytes hold no image."""
+    try:
+        image = open_upright(content)
+    except Reject:
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80 if side == _SIDE else 60)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _make_thumbnails(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    types = {"sha256": pa.string(), "thumbnail": pa.string()}
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield record_batch([{"sha256": row["sha256"], "thumbnail": _first(row["paths"], row["side"])}], types)
+
+
+def _first(paths: list[str], side: int) -> str | None:
+    """Return the thumbnail of the first path that can still be read."""
+    for path in paths[:3]:
+        try:
+            if made := thumbnail(storage.read(path), side):
+                return made
+        except Reject:
+            continue
+    return None
+
+
+def thumbnails(results: DataFrame) -> dict[str, str]:
+    """Return thumbnails of the voted images by sha256, made on the executors from the first path that is there still."""
+    many = results.count() > _MANY
+    distinct = results.groupBy("sha256").agg({"paths": "max"}).toDF("sha256", "paths")
+    side = distinct.selectExpr("*", f"{_SIDE_OF_MANY if many else _SIDE} as side")
+    made = side.mapInArrow(_make_thumbnails, "sha256 string, thumbnail string")
+    return {row["sha256"]: row["thumbnail"] for row in made.collect() if row["thumbnail"]}
+
+
+def render(report: Report) -> str:
+    """Return the page. Whatever comes from names of files is escaped."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["short"] = _short
+    template = resources.files("dedup").joinpath("report.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(report=report, all_metrics=list(METRICS))
+
+
+def _short(distance: float) -> str:
+    """Return a distance as people read it: `0`, `0.00412`, `1830`."""
+    return f"{distance:.3g}" if abs(distance) < 1000 else f"{distance:.0f}"

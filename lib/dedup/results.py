@@ -1,0 +1,185 @@
+"""The poll: every metric names the images nearest to a query, and the images that most metrics name win."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from dedup import delivery, tables
+from dedup.distances import METRICS, distances
+from dedup.errors import UsageError
+from dedup.queries import Queries
+
+DEFAULT_TOP = 5
+"""How many images each metric names."""
+
+_PAIRS = 1 << 20
+"""How many pairs of a row and a query are measured at a time: their sums and distances take 80 bytes each."""
+
+_NOMINATED = "query string, sha256 string, " + ", ".join(f"{metric} double" for metric in METRICS)
+
+
+class Nominees:
+    """The images that may be in the top list of a metric, of all rows seen so far. Pure arrays, no Spark.
+
+    Parameters
+    ----------
+    vectors
+        The queries, shape (queries, width), float32.
+    top
+        The length of each top list.
+    p
+        The order of the Minkowski distance.
+    metrics
+        The names of the metrics that vote.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32], top: int, p: float, metrics: Sequence[str]) -> None:
+        self._vectors, self._top, self._p = vectors, top, p
+        self._voting = [list(METRICS).index(metric) for metric in metrics]
+        self._bound = np.full((len(METRICS), len(vectors)), np.inf)  # the last distance in each full top list
+        self.query = np.empty(0, np.intp)  #: index of the query
+        self.sha256 = np.empty(0, "S64")
+        self.distance = np.empty((0, len(METRICS)))  #: shape (nominees, metrics)
+
+    def add(self, sha256: NDArray[np.bytes_], rows: NDArray[np.float32]) -> None:
+        """Take in rows: hashes, shape (rows,), and vectors, shape (rows, width)."""
+        found = np.stack(list(distances(rows, self._vectors, self._p).values()))  # (metrics, rows, queries)
+        near = np.zeros(found.shape[1:], bool)
+        for metric in self._voting:
+            if len(rows) >= self._top:
+                last = np.partition(found[metric], self._top - 1, axis=0)[self._top - 1]
+                np.minimum(self._bound[metric], last, out=self._bound[metric])
+            near |= (found[metric] <= self._bound[metric]) & np.isfinite(found[metric])
+        row, query = np.nonzero(near)
+        self.query = np.concatenate([self.query, query])
+        self.sha256 = np.concatenate([self.sha256, sha256[row]])
+        self.distance = np.concatenate([self.distance, found[:, row, query].T])
+        self._prune()
+
+    def _prune(self) -> None:
+        """Keep what is among the first `top` of any metric, in the order (distance, sha256)."""
+        keep = np.zeros(len(self.query), bool)
+        for metric in self._voting:
+            order = np.lexsort((self.sha256, self.distance[:, metric], self.query))
+            query = self.query[order]
+            place = np.arange(len(order)) - np.searchsorted(query, query)
+            keep[order[place < self._top]] = True
+            last = order[place == self._top - 1]
+            self._bound[metric, self.query[last]] = self.distance[last, metric]
+        self.query, self.sha256, self.distance = self.query[keep], self.sha256[keep], self.distance[keep]
+
+
+def matrix(column: pa.BinaryArray, width: int) -> NDArray[np.float32]:
+    """Return binary features as an array of shape (rows, width), without a copy.
+
+    Raises
+    ------
+    ValueError
+        If a row is not `width` float32 long.
+    """
+    if len(column) == 0:
+        return np.empty((0, width), np.float32)
+    _, offsets, values = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    if column.null_count or (np.diff(ends) != 4 * width).any():
+        raise ValueError(f"a row of features is not {width} float32 long: it was made with another model")
+    return np.frombuffer(values, "<f4", len(column) * width, offset=int(ends[0])).reshape(len(column), width)
+
+
+def _nominate(
+    batches: Iterator[pa.RecordBatch], queries: Any, top: int, p: float, metrics: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    asked: Queries = queries.value
+    nominees = Nominees(asked.vectors, top, p, metrics)
+    step = max(1, _PAIRS // len(asked.names))
+    for batch in batches:
+        hashes = np.array(batch.column("sha256").to_pylist(), "S64")
+        rows = matrix(batch.column("features"), asked.vectors.shape[1])
+        for start in range(0, len(rows), step):
+            nominees.add(hashes[start : start + step], rows[start : start + step])
+    yield pa.RecordBatch.from_pydict(
+        {
+            "query": pa.array([asked.names[i] for i in nominees.query], pa.string()),
+            "sha256": pa.array([value.decode() for value in nominees.sha256.tolist()], pa.string()),
+            **{metric: pa.array(nominees.distance[:, i]) for i, metric in enumerate(METRICS)},
+        }
+    )
+
+
+def nominate(
+    features: DataFrame, queries: Queries, top: int, p: float, metrics: Sequence[str]
+) -> DataFrame:
+    """Return, for each partition of the features, the images that may be in a top list, with all five distances.
+
+    One scan and one UDF for all queries and metrics; the queries' vectors are broadcast.
+    """
+    given = delivery.shared(features.sparkSession, queries)
+    work = partial(_nominate, queries=given, top=top, p=p, metrics=tuple(metrics))
+    return features.select("sha256", "features").mapInArrow(work, _NOMINATED)
+
+
+def poll(nominees: DataFrame, top: int, metrics: Sequence[str]) -> DataFrame:
+    """Return the voted images of each query: exact top lists of each metric over all partitions, then votes by groupBy.
+
+    The order is total: most votes first, then the smaller distance under the first metric, then the smaller sha256.
+    """
+    ballots = F.array(*[F.struct(F.lit(name).alias("metric"), F.col(name).alias("distance")) for name in metrics])
+    list_of = Window.partitionBy("query", "metric").orderBy("distance", "sha256")
+    placed = (
+        nominees.withColumn("ballot", F.explode(ballots))
+        .select("*", "ballot.*")
+        .withColumn("place", F.row_number().over(list_of))
+        .where(F.col("place") <= top)
+    )
+    voted = placed.groupBy("query", "sha256").agg(
+        F.count("*").cast("int").alias("votes"),
+        *[F.max(name).alias(name) for name in METRICS],
+        *[F.max(F.when(F.col("metric") == name, F.col("place"))).alias(f"{name}_place") for name in METRICS],
+    )
+    order: list[Column] = [F.desc("votes"), F.asc(metrics[0]), F.asc("sha256")]
+    return voted.withColumn("rank", F.row_number().over(Window.partitionBy("query").orderBy(*order)))
+
+
+def with_paths(voted: DataFrame, images: DataFrame) -> DataFrame:
+    """Return results with all paths of each content, sorted, in the columns of the table of results."""
+    wanted = F.broadcast(voted.select("sha256").distinct())
+    files = tables.latest(images.select("path", "sha256", "part"), "path").join(wanted, "sha256", how="left_semi")
+    paths = files.groupBy("sha256").agg(F.array_sort(F.collect_list("path")).alias("paths"))
+    joined = voted.join(paths, "sha256", how="left")
+    known = F.coalesce("paths", F.array().cast("array<string>"))
+    return joined.withColumn("paths", known).select(*tables.SCHEMAS["results"].names)
+
+
+def check(top: int, p: float, metrics: Sequence[str]) -> None:
+    """Make sure that a poll can be held.
+
+    Raises
+    ------
+    UsageError
+        If a metric is not known, or a number is out of range.
+    """
+    if unknown := [metric for metric in metrics if metric not in METRICS]:
+        raise UsageError(f"unknown metric {unknown[0]!r}; possible are {', '.join(METRICS)}")
+    if not metrics or len(set(metrics)) < len(metrics):
+        raise UsageError("every metric votes once; name at least one, and none twice")
+    if top < 1:
+        raise UsageError(f"--top {top}: each metric must name at least 1 image")
+    if not p >= 1 or not np.isfinite(p):
+        raise UsageError(f"--minkowski-p {p}: a distance only from 1 up, and finite")
+
+
+def results(
+    spark: SparkSession, location: str, model: str, queries: Queries, top: int, p: float, metrics: Sequence[str]
+) -> DataFrame:
+    """Return the results of queries on a table of features: the poll of the metrics, with paths."""
+    features = tables.read(spark, location, "features").where(F.col("model") == model)
+    voted = poll(nominate(features, queries, top, p, metrics), top, metrics)
+    return with_paths(voted, tables.read(spark, location, "images"))

@@ -1,0 +1,95 @@
+"""Long work in rounds of whole buckets: what is done is durable, and what is being done is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from tqdm import tqdm
+
+BUCKET_FILES = 256
+"""About how many files a bucket holds. A bucket a core is what a killed job computes again."""
+
+_MOST_BUCKETS = 16384
+_IN_FLIGHT = 2  # the second round's tasks fill the cores that the first's last tasks leave idle
+
+
+def buckets(files: int) -> int:
+    """Return into how many buckets a number of files is spread: a power of two, 8 to 16384.
+
+    >>> buckets(10), buckets(5000), buckets(10**9)
+    (8, 32, 16384)
+    """
+    return min(max(8, 1 << (files // BUCKET_FILES).bit_length()), _MOST_BUCKETS)
+
+
+def slots(spark: SparkSession) -> int:
+    """Return how many tasks Spark runs at a time: as many as it cuts a range into, in any kind of session."""
+    return spark.range(1 << 16).select(F.spark_partition_id().alias("partition")).distinct().count()
+
+
+def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]]:
+    """Group consecutive buckets into rounds: long enough to keep all slots busy, short enough to see it go on.
+
+    Parameters
+    ----------
+    counts
+        Bucket and number of rows in it, by bucket.
+    slots
+        How many tasks run at a time.
+
+    Returns
+    -------
+    list
+        First bucket, last bucket and rows of each round.
+
+    Examples
+    --------
+    >>> plan([(0, 300), (2, 20), (3, 20), (7, 300)], slots=2)
+    [(0, 0, 300), (2, 7, 340)]
+    """
+    total = sum(rows for _, rows in counts)
+    size = min(max(total // 8, 16 * slots), BUCKET_FILES * slots)
+    found: list[tuple[int, int, int]] = []
+    for bucket, rows in counts:
+        if found and found[-1][2] < size:
+            first, _, before = found[-1]
+            found[-1] = (first, bucket, before + rows)
+        else:
+            found.append((bucket, bucket, rows))
+    return found
+
+
+def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str) -> int:
+    """Do work on all rows, round by round, showing progress, and return how many rows there were.
+
+    Parameters
+    ----------
+    todo
+        Rows with a column `bucket`; read several times, so persist it.
+    work
+        Called with the rows of a round, its first and its last bucket. Makes its outcome durable.
+    label
+        What the progress bar says.
+    """
+    spark = todo.sparkSession
+    counts = [(row["bucket"], row["count"]) for row in todo.groupBy("bucket").count().orderBy("bucket").collect()]
+    total = sum(rows for _, rows in counts)
+    with (
+        tqdm(total=total, desc=label, unit=" images", disable=not total) as bar,
+        ThreadPoolExecutor(_IN_FLIGHT) as pool,
+    ):
+        futures = {
+            pool.submit(work, todo.where(F.col("bucket").between(first, last)), first, last): rows
+            for first, last, rows in plan(counts, slots(spark))
+        }
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update(futures[future])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return total

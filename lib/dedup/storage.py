@@ -1,0 +1,284 @@
+"""Files, wherever they are: listing them, reading one, and the small files that jobs keep beside their tables.
+
+Everything goes through Arrow's file systems, on the executors as on the driver. A location is a plain path or a URI;
+names are taken literally (`%20` is three characters), as Hadoop does. Tables are Spark's to read and write, not ours.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyarrow import fs
+
+from dedup.errors import Reason, Reject, UsageError
+
+MAX_BYTES = 256 << 20
+"""The largest file that is read, 256 MiB: it has to fit in a Python worker together with its pixels."""
+
+_URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+):/*(?P<rest>.*)", re.DOTALL)
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def _hdfs(rest: str) -> tuple[fs.FileSystem, str]:
+    authority, _, path = rest.partition("/")
+    return fs.HadoopFileSystem.from_uri(f"hdfs://{authority or 'default'}"), "/" + path
+
+
+def _azure(rest: str) -> tuple[fs.FileSystem, str]:
+    container_account, _, path = rest.partition("/")
+    container, _, account = container_account.partition("@")
+    return fs.AzureFileSystem(account_name=account.partition(".")[0]), f"{container}/{path}"
+
+
+_SCHEMES: dict[str, Callable[[str], tuple[fs.FileSystem, str]]] = {
+    "file": lambda rest: (fs.LocalFileSystem(), "/" + rest),
+    "dbfs": lambda rest: (fs.LocalFileSystem(), "/dbfs/" + rest),
+    "s3": lambda rest: (fs.S3FileSystem(), rest),
+    "s3a": lambda rest: (fs.S3FileSystem(), rest),
+    "gs": lambda rest: (fs.GcsFileSystem(), rest),
+    "abfs": _azure,
+    "abfss": _azure,
+    "hdfs": _hdfs,
+}
+
+
+def locate(location: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a location, and its path there.
+
+    Raises
+    ------
+    UsageError
+        If the location's scheme is not one of those that can be read.
+    """
+    uri = _URI.fullmatch(location)
+    if uri is None:
+        return fs.LocalFileSystem(), os.path.abspath(location)
+    scheme = uri["scheme"].lower()
+    if scheme not in _SCHEMES:
+        raise UsageError(f"{location}: cannot read {scheme}: locations; possible are paths and {', '.join(_SCHEMES)}")
+    return _SCHEMES[scheme](uri["rest"])
+
+
+def absolute(location: str) -> str:
+    """Return the one spelling of a location that tables hold: `/a/b` for local files, else the URI as it was given."""
+    where, path = locate(location)
+    if isinstance(where, fs.LocalFileSystem):
+        return os.path.normpath(path)
+    return location.rstrip("/")
+
+
+def spark_path(location: str) -> str:
+    """Return the location as Spark must be told it: local paths with their scheme, or they would mean the default one.
+
+    Raises
+    ------
+    UsageError
+        If Spark would take the location for a pattern.
+    """
+    if re.search(r"[*?\[\]{}]", location):
+        raise UsageError(f"{location}: the location of a table cannot hold any of * ? [ ] {{ }}")
+    location = absolute(location)
+    return "file://" + location if location.startswith("/") else location
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file that was listed; `reject` says why when it is plain already that it cannot be read."""
+
+    path: str
+    length: int | None = None
+    modified: datetime | None = None
+    reject: Reject | None = None
+
+
+def exists(location: str) -> bool:
+    """Tell whether there is a file or folder.
+
+    Raises
+    ------
+    UsageError
+        If the storage does not answer: no such host, no permission.
+    """
+    where, path = locate(location)
+    try:
+        return bool(where.get_file_info(path).type != fs.FileType.NotFound)
+    except OSError as error:
+        raise UsageError(f"{location}: {str(error).splitlines()[0]}") from error
+
+
+def is_folder(location: str) -> bool:
+    """Tell whether there is a folder."""
+    where, path = locate(location)
+    return bool(where.get_file_info(path).type == fs.FileType.Directory)
+
+
+def names(location: str) -> list[str]:
+    """Return the sorted names in a folder; of a folder that does not exist, none."""
+    where, path = locate(location)
+    return sorted(info.base_name for info in where.get_file_info(fs.FileSelector(path, allow_not_found=True)))
+
+
+def listing(location: str) -> Iterator[Entry]:
+    """List every file under a location: a file, a folder with all that is in it, or a pattern of `*`, `?`, `[..]`.
+
+    A name that exists is never taken for a pattern. A pattern's match that is a folder stands for all that is in it,
+    and `**` for any number of folders. Links are followed; a folder that is reached twice on one way down, as in a
+    loop, is listed once.
+
+    Yields
+    ------
+    Entry
+        In the order of the file system. Where nothing matches: nothing.
+    """
+    if exists(location):
+        yield from _walk(location)
+    elif _MAGIC.search(location):
+        head = location[: _MAGIC.search(location).start()]  # type: ignore[union-attr]
+        folder, _, _ = head.rpartition("/")
+        base = absolute(folder or ("/" if location.startswith("/") else "."))
+        pattern = location[len(folder) + 1 :] if folder or location.startswith("/") else location
+        if exists(base):
+            for entry in _walk(base):
+                if matches(entry.path[len(base) :].strip("/").split("/"), pattern.strip("/").split("/")):
+                    yield entry
+
+
+def matches(path: list[str], pattern: list[str]) -> bool:
+    """Tell whether a path's names, or the names of a folder above it, match a pattern's.
+
+    >>> matches(["2024", "a.jpg"], ["20*", "*.jpg"]), matches(["2024", "a.jpg"], ["20*"])
+    (True, True)
+    >>> matches(["x", "y", "a.jpg"], ["**", "*.jpg"]), matches(["x", "a.png"], ["**", "*.jpg"])
+    (True, False)
+    """
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(matches(path[i:], pattern[1:]) for i in range(len(path))) or len(pattern) == 1
+    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and matches(path[1:], pattern[1:])
+
+
+def _walk(location: str) -> Iterator[Entry]:
+    where, path = locate(location)
+    if isinstance(where, fs.LocalFileSystem):
+        yield from _walk_local(path, frozenset())
+        return
+    info = where.get_file_info(path)
+    found = [info] if info.type == fs.FileType.File else where.get_file_info(fs.FileSelector(path, recursive=True))
+    root = absolute(location)[: -len(path.rstrip("/"))]  # scheme and, where it is not part of the path, authority
+    for info in found:
+        if info.type != fs.FileType.Directory:
+            yield Entry(root + info.path, info.size, info.mtime)
+
+
+def _walk_local(path: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    """List local files; `above` holds device and inode of the folders on the way down, for loops of links."""
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if shown != path:
+        yield Entry(shown, reject=Reject(Reason.UNREADABLE, "the name is not UTF-8"))
+        return
+    try:
+        status = os.stat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            yield Entry(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+            return
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
+        below = sorted(os.listdir(path))
+    except OSError as error:
+        yield Entry(path, reject=_reject(error))
+        return
+    for name in below:
+        yield from _walk_local(os.path.join(path, name), above | {here})
+
+
+def read(path: str, limit: int = MAX_BYTES) -> bytes:
+    """Return the bytes of one file.
+
+    Raises
+    ------
+    Reject
+        If it is missing, not permitted, larger than `limit` bytes, or not readable.
+    """
+    where, name = locate(path)
+    try:
+        if isinstance(where, fs.LocalFileSystem):
+            status = os.stat(name)
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+                raise Reject(Reason.UNREADABLE, "not a regular file")
+            size = status.st_size
+        else:
+            info = where.get_file_info(name)
+            if info.type != fs.FileType.File:
+                raise Reject(Reason.MISSING, "no such object")
+            size = info.size
+        if size > limit:
+            raise Reject(Reason.TOO_LARGE, f"{size} bytes, more than {limit}")
+        if isinstance(where, fs.LocalFileSystem):
+            with open(name, "rb") as file:
+                return file.read()
+        with where.open_input_stream(name) as stream:
+            return bytes(stream.read())
+    except OSError as error:
+        raise _reject(error) from error
+
+
+def _reject(error: OSError) -> Reject:
+    detail = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Reject(Reason.MISSING, detail)
+    if isinstance(error, PermissionError) or "ACCESS_DENIED" in detail:
+        return Reject(Reason.PERMISSION, detail)
+    return Reject(Reason.UNREADABLE, detail)
+
+
+def write(location: str, content: bytes) -> None:
+    """Write a small file whole, making the folders above it.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be written.
+    """
+    where, path = locate(location)
+    try:
+        where.create_dir(path.rpartition("/")[0], recursive=True)
+        if isinstance(where, fs.LocalFileSystem):  # an object store shows an object only when it is whole; a disk, not
+            with open(path + ".part", "wb") as file:
+                file.write(content)
+            os.replace(path + ".part", path)
+        else:
+            with where.open_output_stream(path) as stream:
+                stream.write(content)
+    except OSError as error:
+        raise UsageError(f"{location}: cannot be written: {error.strerror or error}") from error
+
+
+def delete(location: str) -> None:
+    """Delete a file, or a folder with all that is in it; neither is there afterwards."""
+    where, path = locate(location)
+    info = where.get_file_info(path)
+    if info.type == fs.FileType.Directory:
+        where.delete_dir(path)
+    elif info.type != fs.FileType.NotFound:
+        where.delete_file(path)
+
+
+def require_writable(location: str) -> None:
+    """Make sure, before any work, that a folder can be written.
+
+    Raises
+    ------
+    UsageError
+        If it cannot.
+    """
+    probe = f"{location.rstrip('/')}/_writable"
+    write(probe, b"")
+    delete(probe)

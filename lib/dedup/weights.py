@@ -1,0 +1,174 @@
+"""Where a network's weights come from: Keras' ImageNet file, a file of one's own, or a seed.
+
+Whatever the source, weights become one flat array of float32 in the order of `vgg16.SHAPES`, and are known by
+the SHA-256 of its bytes: the same weights have the same fingerprint from any file format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup import storage, vgg16
+from dedup.errors import Reject, UsageError
+
+DEFAULT = "imagenet"
+
+_WAYS_OUT = "use --weights FILE (.h5, .keras, .safetensors, .npz) or --weights seeded"
+
+_KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+_KERAS_MD5 = "64373286793e3c8b2b4e3219cbf3544b"
+
+Named = tuple[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of VGG16 up to fc2."""
+
+    flat: NDArray[np.float32]  #: shape (vgg16.SIZE,)
+    source: str  #: what a person asked for: "imagenet", "seeded:0", a file
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The first 12 hex digits of the SHA-256 of the weights' bytes."""
+        return hashlib.sha256(self.flat.astype("<f4", copy=False).data).hexdigest()[:12]
+
+
+def load(source: str) -> Weights:
+    """Return the weights that a source names.
+
+    Parameters
+    ----------
+    source
+        "imagenet", "seeded", "seeded:N" with a seed N, or the location of a file.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be had, or the file does not hold VGG16's layers; the message names the ways out.
+    """
+    if source == "imagenet":
+        return Weights(_from_file(_imagenet(), source), source)
+    if match := re.fullmatch(r"seeded(?::(\d+))?", source):
+        seed = int(match[1] or 0)
+        return Weights(seeded(seed), f"seeded:{seed}")
+    return Weights(_from_file(storage.absolute(source), source), source)
+
+
+def seeded(seed: int) -> NDArray[np.float32]:
+    """Return weights made from a seed: He-normal kernels, zero biases. Honest for altered copies, not for look-alikes.
+
+    Source: He et al., Delving Deep into Rectifiers (arXiv 1502.01852): a standard deviation of sqrt(2 / inputs).
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    flat = np.zeros(vgg16.SIZE, np.float32)
+    for (_, role), tensor in vgg16.tensors(flat).items():
+        if role == "kernel":
+            random.standard_normal(out=tensor.reshape(-1), dtype=np.float32)
+            tensor *= math.sqrt(2 / math.prod(tensor.shape[:-1]))
+    return flat
+
+
+def _imagenet() -> str:
+    """Return the path of Keras' ImageNet weights, from its cache or downloaded into it; Keras checks the hash."""
+    import keras
+    from keras.src.applications.vgg16 import WEIGHTS_PATH
+
+    try:
+        return str(
+            keras.utils.get_file(_KERAS_FILE, WEIGHTS_PATH, cache_subdir="models", file_hash=_KERAS_MD5)
+        )
+    except Exception as error:  # whatever the network's many layers raise
+        cause = str(error).splitlines()[0]
+        raise UsageError(f"the ImageNet weights cannot be had ({cause}); {_WAYS_OUT}") from error
+
+
+def _h5(content: bytes) -> Iterator[Named]:
+    import h5py
+
+    with h5py.File(io.BytesIO(content)) as file:
+        found: list[Named] = []
+
+        def visit(name: str, item: object) -> None:
+            if isinstance(item, h5py.Dataset):
+                # Keras 3 numbers its groups, `conv2d_1/vars/0`, and keeps the layer's own name as an attribute.
+                layer = item.parent.attrs.get("name", "")
+                found.append((f"{layer}/{name}", item[()]))
+
+        file.visititems(visit)
+    yield from found
+
+
+def _keras(content: bytes) -> Iterator[Named]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:  # only the arrays: a model's config can hold code
+        yield from _h5(archive.read("model.weights.h5"))
+
+
+def _safetensors(content: bytes) -> Iterator[Named]:
+    import safetensors.numpy
+
+    yield from safetensors.numpy.load(content).items()
+
+
+def _npz(content: bytes) -> Iterator[Named]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        yield from arrays.items()
+
+
+FORMATS: dict[str, Callable[[bytes], Iterator[Named]]] = {
+    ".h5": _h5,
+    ".keras": _keras,
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+}
+"""The file formats by the end of their name (`.weights.h5` is an .h5 too): bytes to named arrays. Never a pickle."""
+
+
+def _from_file(path: str, source: str) -> NDArray[np.float32]:
+    reader = next((reader for end, reader in FORMATS.items() if path.lower().endswith(end)), None)
+    if reader is None:
+        raise UsageError(f"--weights {source}: not 'imagenet', 'seeded', nor a file that ends in {', '.join(FORMATS)}")
+    try:
+        content = storage.read(path, limit=4 << 30)
+    except Reject as reject:
+        raise UsageError(f"--weights {source}: {reject}") from reject
+    try:
+        named = list(reader(content))
+    except Exception as error:  # four libraries, each with errors of its own
+        raise UsageError(f"--weights {source}: cannot be read: {error}") from error
+    return _flatten(named, source)
+
+
+def _flatten(named: list[Named], source: str) -> NDArray[np.float32]:
+    """Put named arrays in the order of vgg16.SHAPES. A name counts if one of its words is a layer's name."""
+    flat = np.empty(vgg16.SIZE, np.float32)
+    missing = dict.fromkeys(vgg16.SHAPES)
+    wrong = []
+    places = vgg16.tensors(flat)
+    for name, array in named:
+        layer = next((layer for layer in vgg16.LAYERS if re.search(rf"(^|[/.]){layer}([/._:]|$)", name)), None)
+        if layer is None or array.ndim not in (1, 2, 4):
+            continue
+        key = (layer, "bias" if array.ndim == 1 else "kernel")
+        missing.pop(key, None)
+        if array.shape != vgg16.SHAPES[key]:
+            wrong.append(f"{layer} {key[1]} has shape {array.shape}, not {vgg16.SHAPES[key]}")
+        elif not np.isfinite(array).all():
+            wrong.append(f"{layer} {key[1]} holds numbers that are not finite")
+        else:
+            places[key][...] = array
+    if missing:
+        wrong.append(f"missing: {', '.join(f'{layer} {role}' for layer, role in missing)}")
+    if wrong:
+        raise UsageError(f"--weights {source}: not the weights of VGG16: {'; '.join(wrong)}")
+    return flat

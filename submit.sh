@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# The one entry. ./submit.sh --help says how to use it.
+#
+# Variables: MASTER (default local[*]), DEDUP_VENV (default .venv beside this file), JAVA_HOME, PYTHON (the interpreter
+# that makes the environment), PYSPARK_PYTHON (the workers' Python where it is not the environment's).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=${DEDUP_VENV:-$root/.venv}
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "error: $*"; exit 2; }
+
+usage() {
+  cat <<'EOF'
+usage: ./submit.sh [spark-submit options] JOB [job options]
+       ./submit.sh test [pytest options]
+
+Find exact and near-duplicate images in data lakes, on Apache Spark.
+
+jobs:
+  demo      run the main job on real photographs, and show what comes out
+  ingest    images -> a table of images
+  extract   a table of images -> a table of features, by VGG16
+  query     which images are like this one? the poll of five distances
+  test      run all tests
+
+./submit.sh JOB --help teaches a job. What stands before JOB goes to spark-submit:
+  ./submit.sh --master yarn --num-executors 20 extract --table hdfs:///lake --features hdfs:///features
+The master chooses the properties file: conf/local.conf, standalone.conf, yarn.conf or kubernetes.conf; --properties-file
+takes another. Options after JOB are the job's. The exit code is Spark's: 0 done, 2 bad use (one line says what), else failed.
+EOF
+}
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do
+    if [ -n "$candidate" ] && "$candidate" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "Python 3.11 or newer with its venv module is needed (Debian, Ubuntu: apt-get install python3-venv; or set PYTHON)"
+}
+
+# The environment is made once, and again when requirements.txt changes.
+ensure_environment() {
+  local python stamp
+  stamp=$(cksum <"$root/requirements.txt")
+  if [ "$(cat "$venv/.requirements" 2>/dev/null)" != "$stamp" ]; then
+    python=$(find_python)
+    say "making the Python environment in $venv: this takes a few minutes, once"
+    "$python" -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$root/requirements.txt"
+    printf '%s\n' "$stamp" >"$venv/.requirements"
+  fi
+}
+
+java_is_right() {
+  "$1" --list-modules 2>/dev/null | grep -q '^jdk.incubator.vector@' &&
+    [ "$("$1" -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java.specification.version = //p')" -ge 17 ]
+}
+
+ensure_java() {
+  local java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+  java_is_right "$java" 2>/dev/null && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ -z "${JAVA_HOME:-}" ]; then
+    say "no Java 17 or newer: installing the package openjdk-17-jdk-headless"
+    { apt-get update -qq && apt-get install -y -qq openjdk-17-jdk-headless; } >&2 || true
+    java_is_right java 2>/dev/null && return
+  fi
+  fail "a full JDK of Java 17 or newer is needed, with the module jdk.incubator.vector: apt-get install openjdk-17-jdk-headless, or set JAVA_HOME"
+}
+
+# The library for the executors: the same sources make the same bytes, and a file in use is not replaced by its equal.
+build_zip() {
+  "$venv/bin/python" - "$root/lib" "$root/dist" <<'EOF'
+import io, os, sys, zipfile
+from pathlib import Path
+lib, dist = map(Path, sys.argv[1:])
+data = io.BytesIO()
+with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+    for file in sorted((lib / "dedup").rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            archive.writestr(zipfile.ZipInfo(file.relative_to(lib).as_posix()), file.read_bytes(), zipfile.ZIP_DEFLATED)
+target = dist / "dedup.zip"
+if not target.exists() or target.read_bytes() != data.getvalue():
+    dist.mkdir(exist_ok=True)
+    part = dist / f"dedup.zip.{os.getpid()}"
+    part.write_bytes(data.getvalue())
+    part.replace(target)
+EOF
+}
+
+is_job() { [ -f "$root/jobs/$1.py" ]; }
+
+master=${MASTER:-}
+options=()
+own_properties=
+job=
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    test) job=test; shift; break ;;
+    --properties-file | --properties-file=*) own_properties=yes ;;
+  esac
+  case $1 in
+    --master=*) master=${1#*=}; shift ;;
+    --master) [ $# -gt 1 ] || fail "--master needs a value"; master=$2; shift 2 ;;
+    --verbose | -v | --supervise | --load-spark-defaults | --*=*) options+=("$1"); shift ;;
+    -*) [ $# -gt 1 ] || fail "$1 needs a value"; options+=("$1" "$2"); shift 2 ;;
+    *) is_job "$1" || fail "no such job: $1 (see ./submit.sh --help)"; job=$1; shift; break ;;
+  esac
+done
+[ -n "$job" ] || { usage >&2; exit 2; }
+
+ensure_environment
+ensure_java
+export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$venv/bin/python}
+export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$venv/bin/python}
+unset SPARK_HOME
+SPARK_HOME=$("$venv/bin/python" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
+export SPARK_HOME
+
+if [ "$job" = test ]; then
+  cd "$root"
+  "$venv/bin/python" -m ruff check .
+  "$venv/bin/python" -m ruff format --check .
+  "$venv/bin/python" -m mypy
+  exec "$venv/bin/python" -m pytest "$@"
+fi
+
+build_zip
+
+master=${master:-local[*]}
+case $master in
+  local*) environment=local ;;
+  yarn*) environment=yarn ;;
+  k8s*) environment=kubernetes ;;
+  *) environment=standalone ;;
+esac
+[ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
+# A user's own --driver-java-options win: they come last.
+logging="-Dlog4j2.configurationFile=file://$root/conf/log4j2.properties"
+
+# Only the zip and what the environment holds can be imported: as on an executor, so on the driver.
+unset PYTHONPATH
+exec "$SPARK_HOME/bin/spark-submit" --master "$master" --driver-java-options "$logging" "${options[@]}" \
+  --py-files "$root/dist/dedup.zip" "$root/jobs/$job.py" "$@"
