@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from dedup import answers, console, demo, features, images, job, model, weights
+from dedup.edits import EDITS
 from dedup.errors import UsageError
 
 SEEDED = (
-    "The ImageNet weights cannot be had here, so this run uses seeded weights: random, not trained. They find altered copies "
-    "fairly well and know nothing about what a picture shows."
+    "The ImageNet weights cannot be had here, so this run uses seeded weights: random, not trained. They find altered "
+    "copies fairly well, and know nothing about what a picture shows."
 )
 
 
 def main() -> None:
     """Hide, ingest, extract, ask, count."""
-    parser = job.Parser("demo", "Run the main job, ingest -> extract -> query, on real photographs and altered copies of them.")
-    parser.add_argument("--images", metavar="DIR", help="photographs of your own; else those in scikit-image and scikit-learn")
+    parser = job.Parser(
+        "demo", "Run the main job, ingest -> extract -> query, on real photographs and altered copies of them."
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", help="photographs of your own; else those in scikit-image and scikit-learn"
+    )
     parser.add_argument("--output", default="demo", metavar="DIR", help="where everything goes (default: %(default)s)")
     parser.add_model()
     options = parser.parse_args()
@@ -31,14 +36,19 @@ def main() -> None:
         job.say(SEEDED)
         network = model.Model(weights.load("seeded"), options.precision)
     hidden, locations = demo.hide(folder / "images", options.images)
-    job.say(f"{len(hidden)} photographs, altered in {len(demo.EDITS)} ways each: {', '.join(demo.EDITS)}")
+    job.say(f"{len(hidden)} photographs, altered in {len(EDITS)} ways each: {', '.join(EDITS)}")
     spark = job.session("demo")
     for location in locations:
         images.ingest(spark, location, f"{folder}/table")
     done = features.extract(spark, f"{folder}/table", f"{folder}/features", network, model.DEFAULT_BATCH_SIZE)
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
     question = answers.Question(
-        f"{folder}/features", hidden, f"{folder}/report", demo.TOP, title="DeDup demo: which copies are found?", notes=notes
+        f"{folder}/features",
+        hidden,
+        f"{folder}/report",
+        demo.TOP,
+        title="DeDup demo: which copies are found?",
+        notes=notes,
     )
     answered = answers.ask(spark, question, lambda: network, explicit=True)
     console.show_by_votes(answered)

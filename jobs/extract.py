@@ -1,4 +1,4 @@
-"""table -> features: put every content once through VGG16, and keep its 4096 features, or the reason why it has none."""
+"""table -> features: put every content once through VGG16; keep its 4096 features, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def main() -> None:
     parser = job.Parser(
         "extract",
         "Compute the features of images: FEATURES/features (a row for each content and model), FEATURES/images (paths\n"
-        "and hashes) and FEATURES/rejects (a row for each file without features, with the reason). A killed run goes on\n"
-        "where it stopped; what has features already is not computed again.",
+        "and hashes) and FEATURES/rejects (a row for each file without features, and why). A killed run goes on where\n"
+        "it stopped; what has features already is not computed again.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--table", metavar="URI", help="a table made by ingest")

@@ -9,7 +9,7 @@ def main() -> None:
     """Parse, ingest, report the counts."""
     parser = job.Parser(
         "ingest",
-        "Put images into a table: TABLE/images (path, sha256, length, modified, content, by bucket) and TABLE/rejects.\n"
+        "Put images into a table: TABLE/images (path, sha256, length, modified, content) and TABLE/rejects.\n"
         "Files that the table has already are not read again; a file that cannot be read is a row of the rejects.",
     )
     parser.add_argument(

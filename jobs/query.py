@@ -9,7 +9,8 @@ def main() -> None:
     """Parse, ask, show the answer."""
     parser = job.Parser(
         "query",
-        "Ask which images are like this one. Each metric names its nearest images, the images named by most metrics win.\n"
+        "Ask which images are like this one. Each metric names its nearest images, and those named by\n"
+        "most metrics win. "
         "Leaves REPORT/results, a table, and REPORT/report.html, a page with pictures.",
     )
     parser.add_argument("--features", required=True, metavar="URI", help="a table of features made by extract")
@@ -41,7 +42,9 @@ def main() -> None:
         metavar="P",
         help="the order of the Minkowski distance (default: %(default)g)",
     )
-    parser.add_argument("--report", default="report", metavar="DIR", help="where the answer goes (default: %(default)s)")
+    parser.add_argument(
+        "--report", default="report", metavar="DIR", help="where the answer goes (default: %(default)s)"
+    )
     parser.add_model()
     options = parser.parse_args()
     question = answers.Question(

@@ -70,7 +70,9 @@ def ask(spark: SparkSession, question: Question, load: Callable[[], Model], expl
 
     only = next(iter(made)) if len(made) == 1 and not explicit else model().id
     if not made[only].complete:
-        raise UsageError(f"{location}: the features of {only} are incomplete: run the same extract again to finish them")
+        raise UsageError(
+            f"{location}: the features of {only} are incomplete: run the same extract again to finish them"
+        )
     found, rejects = queries.collect(spark, location, question.asked)
     asked, _ = queries.vectors(spark, location, found, only, model)
     answer = results.results(spark, location, only, asked, question.top, question.p, question.metrics)
@@ -111,7 +113,9 @@ def _page(
         "Queries": f"{len(rows):,}",
         "Results": f"{sum(map(len, rows.values())):,}",
         "Each metric names": f"its nearest {question.top}",
-        "Metrics": ", ".join(f"{name} (p = {question.p:g})" if name == "minkowski" else name for name in question.metrics),
+        "Metrics": ", ".join(
+            f"{name} (p = {question.p:g})" if name == "minkowski" else name for name in question.metrics
+        ),
     }
     by_hash = {query.name: query.sha256 for query in found}
     answers = [report.Answer(name, shown[name] or small.get(by_hash[name]), rows[name]) for name in rows]

@@ -31,7 +31,10 @@ def show(answered: Answered, metrics: Sequence[str]) -> None:
         for row in answered.rows[query]:
             paths = row["paths"]
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            cells = [f"{row[name]:.4g}" + (f" #{row[f'{name}_place']}" if row[f"{name}_place"] else "   ") for name in metrics]
+            cells = [
+                f"{row[name]:.4g}" + (f" #{row[f'{name}_place']}" if row[f"{name}_place"] else "   ")
+                for name in metrics
+            ]
             image = Text((paths[0] if paths else row["sha256"]) + more)
             table.add_row(str(row["rank"]), f"{row['votes']}/{len(metrics)}", *cells, image)
         console.print(table)

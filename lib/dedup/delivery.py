@@ -1,6 +1,7 @@
 """How what the driver holds reaches the Python workers, in sessions with a SparkContext and in those without.
 
-Weights arrive as a file that all workers of an executor map into memory: half a gigabyte for the executor, not for each worker.
+Weights arrive as a file that all workers of an executor map into memory: half a gigabyte for the executor, not for each
+worker.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from pyspark.sql import SparkSession
 class Parcel(Protocol):
     """What a task is given in the place of weights."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """A name that stands for the weights' content."""
 
     def open(self) -> NDArray[np.float32]:
         """Return the weights, on a worker."""
@@ -110,6 +113,6 @@ class Value:
 
 
 def shared(spark: SparkSession, value: Any) -> Any:
-    """Return something picklable whose `.value` is the value on every worker: a broadcast where there are broadcasts."""
+    """Return something picklable whose `.value` is the value on every worker: a broadcast, where there are such."""
     spark_context = context(spark)
     return Value(value) if spark_context is None else spark_context.broadcast(value)

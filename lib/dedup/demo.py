@@ -18,7 +18,10 @@ TOP = 1 + len(EDITS)
 """Each metric names so many images: the photograph itself and its copies have a place each."""
 
 _PHOTOGRAPHS = {
-    "skimage": ("data", "astronaut camera cell chelsea coffee coins hubble_deep_field ihc moon motorcycle_left retina rocket"),
+    "skimage": (
+        "data",
+        "astronaut camera cell chelsea coffee coins hubble_deep_field ihc moon motorcycle_left retina rocket",
+    ),
     "sklearn": ("datasets/images", "china flower"),
 }
 """Real photographs inside well-known wheels, by package: the folder, and the names without their endings."""
@@ -32,7 +35,9 @@ def photographs() -> Iterator[tuple[Path, bool]]:
     for package, (folder, names) in _PHOTOGRAPHS.items():
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
-            raise UsageError(f"the demo's photographs are in the package {package}, which is not installed; use --images")
+            raise UsageError(
+                f"the demo's photographs are in the package {package}, which is not installed; use --images"
+            )
         for file in sorted(Path(spec.submodule_search_locations[0], folder).iterdir()):
             if file.suffix in {".png", ".jpg"}:
                 yield file, file.stem in names.split()
@@ -69,19 +74,19 @@ def hide(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
     else:
         chosen = [entry.path for entry in storage.listing(images) if entry.reject is None]
         locations = [storage.absolute(images), os.fspath(folder)]
-    hidden = []
+    hidden: list[str] = []
     for path in chosen:
         if len(hidden) == _MOST:
             break
         try:
-            original = open_upright(storage.read(path))
+            photograph = open_upright(storage.read(path))
         except Reject:
             continue
-        original.thumbnail((_SIDE, _SIDE))
+        photograph.thumbnail((_SIDE, _SIDE))
         for edit, alter in EDITS.items():
-            file = io.BytesIO()
-            alter(original).save(file, "PNG", compress_level=1)
-            _save(folder / f"{len(hidden):02d}-{Path(path).stem}--{edit}.png", file.getvalue())
+            copy = io.BytesIO()
+            alter(photograph).save(copy, "PNG", compress_level=1)
+            _save(folder / f"{len(hidden):02d}-{Path(path).stem}--{edit}.png", copy.getvalue())
         hidden.append(path)
     if not hidden:
         raise UsageError(f"--images {images}: no images in it")

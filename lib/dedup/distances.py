@@ -60,11 +60,12 @@ METRICS: dict[str, Callable[[Sums], Array]] = {
 """Every metric, in the order in which tables and reports show them."""
 
 
-# Sums may be taken in any order (`reassoc`): without that nothing is vectorised. The order is the same for every pair, so a
-# distance does not depend on which vectors stand beside it. Infinities and NaN keep their meaning: `ninf` and `nnan` are not set.
+# Sums may be taken in any order (`reassoc`): else nothing is vectorised. The order is the same for every pair, so a
+# distance does not depend on which vectors stand beside it. Infinities and NaN keep their meaning: `ninf` and `nnan`
+# are not set.
 @numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def _collect(rows: Vectors, queries: Vectors, p: float, out: Array) -> None:  # pragma: no cover (compiled)
-    """Fill out, of shape (5, rows, queries), with the sums of |d|, d^2, |d|^p, d (x + q) and x^2, in double precision."""
+def _collect(rows: Vectors, queries: Vectors, p: float, out: Array) -> None:
+    """Fill out, of shape (5, rows, queries), with sums of |d|, d^2, |d|^p, d (x + q), x^2 as doubles."""
     for i in range(rows.shape[0]):
         for j in range(queries.shape[0]):
             absolute, squared, power, skew, norm = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -126,8 +127,9 @@ def distances(rows: Vectors, queries: Vectors, p: float = DEFAULT_P) -> dict[str
     Returns
     -------
     dict
-        For each name in `METRICS` an array of shape (rows, queries). A vector and itself are at exactly 0. Where a vector has
-        a component that is not finite, every distance is infinite: it is near to nothing, itself included.
+        For each name in `METRICS` an array of shape (rows, queries). A vector and itself are at
+        exactly 0. Where a vector has a component that is not finite, every distance is infinite: it is near to
+        nothing, itself included.
 
     Examples
     --------

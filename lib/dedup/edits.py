@@ -20,7 +20,9 @@ def _text(image: Image.Image) -> Image.Image:
     font = ImageFont.load_default(max(8, height / 8))
     for line in range(3):
         place = (width / 2, height * (1 + 2 * line) / 6)
-        draw.text(place, "sample text", "white", font, anchor="mm", stroke_width=max(1, height // 200), stroke_fill="black")
+        draw.text(
+            place, "sample text", "white", font, anchor="mm", stroke_width=max(1, height // 200), stroke_fill="black"
+        )
     return copy
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,9 +19,10 @@ from pyspark.sql import functions as F
 from dedup import delivery, images, pixels, rounds, storage, tables, vgg16
 from dedup.errors import Reason, Reject
 from dedup.model import Model
+from dedup.quiet import quiet
 
 STAGES = ("fetch", "decode")
-"""Where a content can fail after it has a hash: its bytes are read again, if the table does not hold them, and decoded."""
+"""Where a content can fail after it has a hash: its bytes are read again, if no table holds them, and decoded."""
 
 _ARROW = {
     "sha256": pa.string(),
@@ -77,22 +76,9 @@ def _network(task: _Task) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     if key not in _networks:
         _networks.clear()
         weights = task.parcel.open()
-        with _silence():
+        with quiet():
             _networks[key] = vgg16.predictor(weights, task.precision, task.batch_size, _cores())
     return _networks[key]
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Drop what C++ writes to stderr: TensorFlow's greetings, which no setting turns off. Python's errors are not touched."""
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _cores() -> int:
@@ -120,11 +106,10 @@ def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
 
 
 def _extract(batches: Iterator[pa.RecordBatch], task: _Task) -> Iterator[pa.RecordBatch]:
-    """Bytes in, features or a reason out, in the same order. Decoding goes ahead in threads while the network computes."""
-    rows = (row for batch in batches for row in batch.to_pylist())
+    """Bytes in, features or a reason out, in order. Decoding goes ahead in threads while the network computes."""
     known: list[dict[str, Any]] = []
     pictures: list[pixels.Picture] = []
-    for row, picture in images.ahead(_look, rows, _cores(), 2 * task.batch_size):
+    for row, picture in images.ahead(_look, images.rows(batches), _cores(), 2 * task.batch_size):
         known.append(row)
         if picture is not None:
             pictures.append(picture)
@@ -136,7 +121,7 @@ def _extract(batches: Iterator[pa.RecordBatch], task: _Task) -> Iterator[pa.Reco
 
 
 def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task: _Task) -> pa.RecordBatch:
-    """Return rows with the features of their pictures; the batch is filled up with black, so that its shape is always one."""
+    """Return rows with the features of their pictures. The batch is filled up with black: its shape is always one."""
     vectors: Iterator[bytes] = iter(())
     if pictures:
         batch = np.zeros((task.batch_size, pixels.SIDE, pixels.SIDE, 3), np.uint8)

@@ -44,7 +44,8 @@ _ARROW = {
     "detail": pa.string(),
 }
 
-_BATCH_BYTES = 32 << 20
+_BATCH_BYTES = 16 << 20
+_BATCH_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def batched(rows: Iterable[In], size: int) -> Iterator[list[In]]:
 
 
 def ahead(work: Callable[[In], Out], rows: Iterable[In], threads: int, depth: int) -> Iterator[Out]:
-    """Do work on rows in threads, at most `depth` rows before they are asked for, and yield what comes of it in order."""
+    """Do work on rows in threads, at most `depth` rows before they are asked for, and yield its outcomes in order."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Any] = deque()
         for row in rows:
@@ -74,6 +75,13 @@ def ahead(work: Callable[[In], Out], rows: Iterable[In], threads: int, depth: in
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
+    """Return the rows of Arrow batches one by one: a batch of image bytes is never copied as a whole."""
+    for batch in batches:
+        for i in range(batch.num_rows):
+            yield batch.slice(i, 1).to_pylist()[0]
 
 
 def rejected(stage: str, reject: Reject | None) -> dict[str, str | None]:
@@ -117,17 +125,16 @@ def _read(keep_bytes: bool, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_all(batches: Iterator[pa.RecordBatch], keep_bytes: bool) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        waiting: list[dict[str, Any]] = []
-        size = 0
-        for row in ahead(partial(_read, keep_bytes), batch.to_pylist(), _READERS, 2 * _READERS):
-            waiting.append(row)
-            size += len(row["content"] or b"")
-            if size >= _BATCH_BYTES:
-                yield record_batch(waiting, _ARROW)
-                waiting, size = [], 0
-        if waiting:
+    waiting: list[dict[str, Any]] = []
+    size = 0
+    for row in ahead(partial(_read, keep_bytes), rows(batches), _READERS, 2 * _READERS):
+        waiting.append(row)
+        size += len(row["content"] or b"")
+        if size >= _BATCH_BYTES or len(waiting) >= _BATCH_ROWS:
             yield record_batch(waiting, _ARROW)
+            waiting, size = [], 0
+    if waiting:
+        yield record_batch(waiting, _ARROW)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dedup.errors import Reason, Reject
+from dedup.quiet import quiet
 
 SIDE = 224
 """Width and height, in pixels, of the picture that the network looks at."""
@@ -28,11 +30,12 @@ FORMATS = (
     *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000"),
     *("ICO", "CUR", "ICNS", "PPM", "TGA", "PCX", "SGI", "DDS", "PSD", "QOI", "XBM", "XPM"),
 )
-"""The formats that are decoded, as Pillow names them (JPEG holds MPO). EPS, WMF and others that run programs or fonts are not."""
+"""The formats that are decoded, as Pillow names them (JPEG holds MPO). EPS and others that run programs are not."""
 
 # Pillow looks at this limit also inside containers (an icon's PNG, a frame of an animation), where we see no header.
 Image.init()
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.filterwarnings("ignore", module="PIL")  # of broken metadata, thousands of times in a lake
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
@@ -47,7 +50,7 @@ class Picture:
 
 
 def decode(content: bytes) -> Picture:
-    """Return the picture in an image file's bytes: of an animation its first frame, of a file with several its first image.
+    """Return the picture in an image file's bytes: of an animation the first frame, of several images the first.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def decode(content: bytes) -> Picture:
 
 
 def open_upright(content: bytes) -> Image.Image:
-    """Return an image file's first image in RGB, turned as its EXIF orientation says; its format in `info["dedup_format"]`.
+    """Return an image file's first image in RGB, upright by its EXIF orientation; `info["dedup_format"]` is its format.
 
     Raises
     ------
@@ -70,11 +73,13 @@ def open_upright(content: bytes) -> Image.Image:
     if not content:
         raise Reject(Reason.EMPTY, "0 bytes")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:  # its header is read, its pixels are not
-            raise _too_many(f"{image.width} x {image.height} pixels")
-        name = image.format
-        upright = _rgb(_oriented(image))
+        # libtiff complains of broken files on stderr, past Python: the reason in `rejects` says it better.
+        with quiet() if content[:2] in {b"II", b"MM"} else nullcontext():
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:  # its header is read, its pixels are not
+                raise _too_many(f"{image.width} x {image.height} pixels")
+            name = image.format
+            upright = _rgb(_oriented(image))
     except Reject:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -129,7 +134,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image, np.float64).clip(0, 65535) / 257
         return Image.fromarray(values.round().astype(np.uint8), "L").convert("RGB")
     if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, np.float64), posinf=np.finfo(np.float32).max)
+        values = np.nan_to_num(np.asarray(image, np.float64), posinf=255.0)
         scaled = values * 255 if values.max(initial=0) <= 1 else values
         return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8), "L").convert("RGB")
     if image.mode == "LAB":

@@ -19,7 +19,7 @@ from dedup.model import DEFAULT_BATCH_SIZE, Model
 
 @dataclass(frozen=True)
 class Query:
-    """One question: which images are like this one?"""
+    """One image that others are compared with."""
 
     name: str  #: a path or a hash, as results show it
     sha256: str

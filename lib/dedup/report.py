@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 from dedup import storage
 from dedup.distances import METRICS
 from dedup.errors import Reject
-from dedup.images import record_batch
+from dedup.images import record_batch, rows
 from dedup.pixels import open_upright
 
 _SIDE = 176
@@ -62,9 +62,8 @@ def thumbnail(content: bytes, side: int = _SIDE) -> str | None:
 
 def _make_thumbnails(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     types = {"sha256": pa.string(), "thumbnail": pa.string()}
-    for batch in batches:
-        for row in batch.to_pylist():
-            yield record_batch([{"sha256": row["sha256"], "thumbnail": _first(row["paths"], row["side"])}], types)
+    for row in rows(batches):
+        yield record_batch([{"sha256": row["sha256"], "thumbnail": _first(row["paths"], row["side"])}], types)
 
 
 def _first(paths: list[str], side: int) -> str | None:
@@ -79,7 +78,7 @@ def _first(paths: list[str], side: int) -> str | None:
 
 
 def thumbnails(results: DataFrame) -> dict[str, str]:
-    """Return thumbnails of the voted images by sha256, made on the executors from the first path that is there still."""
+    """Return thumbnails of the voted images by sha256, made on executors from the first path that can be read."""
     many = results.count() > _MANY
     distinct = results.groupBy("sha256").agg({"paths": "max"}).toDF("sha256", "paths")
     side = distinct.selectExpr("*", f"{_SIDE_OF_MANY if many else _SIDE} as side")
@@ -89,7 +88,9 @@ def thumbnails(results: DataFrame) -> dict[str, str]:
 
 def render(report: Report) -> str:
     """Return the page. Whatever comes from names of files is escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["short"] = _short
     template = resources.files("dedup").joinpath("report.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(report=report, all_metrics=list(METRICS))

@@ -114,9 +114,7 @@ def _nominate(
     )
 
 
-def nominate(
-    features: DataFrame, queries: Queries, top: int, p: float, metrics: Sequence[str]
-) -> DataFrame:
+def nominate(features: DataFrame, queries: Queries, top: int, p: float, metrics: Sequence[str]) -> DataFrame:
     """Return, for each partition of the features, the images that may be in a top list, with all five distances.
 
     One scan and one UDF for all queries and metrics; the queries' vectors are broadcast.

@@ -27,7 +27,8 @@ def buckets(files: int) -> int:
 
 def slots(spark: SparkSession) -> int:
     """Return how many tasks Spark runs at a time: as many as it cuts a range into, in any kind of session."""
-    return spark.range(1 << 16).select(F.spark_partition_id().alias("partition")).distinct().count()
+    partitions = spark.range(1 << 16).select(F.spark_partition_id().alias("partition"))
+    return int(partitions.distinct().count())
 
 
 def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]]:
@@ -75,7 +76,9 @@ def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str
         What the progress bar says.
     """
     spark = todo.sparkSession
-    counts = [(row["bucket"], row["count"]) for row in todo.groupBy("bucket").count().orderBy("bucket").collect()]
+    counts: list[tuple[int, int]] = [
+        (row["bucket"], row["count"]) for row in todo.groupBy("bucket").count().orderBy("bucket").collect()
+    ]
     total = sum(rows for _, rows in counts)
     with (
         tqdm(total=total, desc=label, unit=" images", disable=not total) as bar,

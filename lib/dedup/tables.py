@@ -113,9 +113,9 @@ def read(spark: SparkSession, location: str, table: str) -> DataFrame:
     if not parts:
         return spark.createDataFrame([], schema)
     root = f"{storage.spark_path(location)}/{table}"
-    return (
-        spark.read.schema(schema).option("basePath", root).parquet(*[f"{root}/{name}" for name in parts])
-    ).select(*schema.names)
+    return (spark.read.schema(schema).option("basePath", root).parquet(*[f"{root}/{name}" for name in parts])).select(
+        *schema.names
+    )
 
 
 def append(rows: DataFrame, location: str, table: str) -> str:
@@ -129,7 +129,7 @@ def append(rows: DataFrame, location: str, table: str) -> str:
 
 
 def replace(rows: DataFrame, location: str, table: str) -> None:
-    """Put rows in the place of all rows of a table, which may be made of them. A reader sees the old or both, no less."""
+    """Put rows, which may be made of a table's own, in the place of all its rows. A reader sees the old, or both."""
     before = _parts(location, table)
     append(rows, location, table)
     for name in before:

@@ -60,8 +60,9 @@ def predictor(
     """Return the function from pixels, uint8 (batch_size, 224, 224, 3) in RGB, to features, float32 (batch_size, 4096).
 
     TensorFlow is imported here. It computes on `threads` cores, in `precision` ("float32" or "bfloat16"), and reads
-    float32 weights where they lie: when `flat` is mapped from a file, the processes of a machine share it. In float32 the features of a
-    picture are the same bits at any batch size, beside any others, on any number of threads of one kind of processor.
+    float32 weights where they lie: when `flat` is mapped from a file, the processes of a machine share it. In float32
+    the features of a picture are the same bits at any batch size, beside any others, on any number of threads of one
+    kind of processor.
     """
     import tensorflow as tf
 

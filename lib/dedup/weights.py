@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dedup import storage, vgg16
 from dedup.errors import Reject, UsageError
+from dedup.quiet import quiet
 
 DEFAULT = "imagenet"
 
@@ -81,13 +82,12 @@ def seeded(seed: int) -> NDArray[np.float32]:
 
 def _imagenet() -> str:
     """Return the path of Keras' ImageNet weights, from its cache or downloaded into it; Keras checks the hash."""
-    import keras
-    from keras.src.applications.vgg16 import WEIGHTS_PATH
+    with quiet():
+        import keras
+        from keras.src.applications.vgg16 import WEIGHTS_PATH
 
     try:
-        return str(
-            keras.utils.get_file(_KERAS_FILE, WEIGHTS_PATH, cache_subdir="models", file_hash=_KERAS_MD5)
-        )
+        return str(keras.utils.get_file(_KERAS_FILE, WEIGHTS_PATH, cache_subdir="models", file_hash=_KERAS_MD5))
     except Exception as error:  # whatever the network's many layers raise
         cause = str(error).splitlines()[0]
         raise UsageError(f"the ImageNet weights cannot be had ({cause}); {_WAYS_OUT}") from error
