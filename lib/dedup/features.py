@@ -121,12 +121,11 @@ def _extract(batches: Iterator[pa.RecordBatch], task: _Task) -> Iterator[pa.Reco
 
 
 def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task: _Task) -> pa.RecordBatch:
-    """Return rows with the features of their pictures. The batch is filled up with black: its shape is always one."""
+    """Return rows with the features of their pictures; those that have none, as they are."""
     vectors: Iterator[bytes] = iter(())
     if pictures:
-        batch = np.zeros((task.batch_size, pixels.SIDE, pixels.SIDE, 3), np.uint8)
-        batch[: len(pictures)] = [picture.pixels for picture in pictures]
-        vectors = (vector.astype("<f4", copy=False).tobytes() for vector in _network(task)(batch))
+        found = _network(task)(np.stack([picture.pixels for picture in pictures]))
+        vectors = (vector.astype("<f4", copy=False).tobytes() for vector in found)
     rows = [row if row["reason"] else row | {"features": next(vectors)} for row in known]
     return images.record_batch(rows, _ARROW)
 
@@ -252,6 +251,7 @@ def _settle(files: DataFrame, table: str, location: str, model: str, parts: list
     """
     spark = files.sparkSession
     unread = tables.read(spark, table, "rejects").where(F.col("stage").isin(*images.STAGES))
+    total = files.count() + unread.count()
     own = tables.read(spark, location, "rejects")
     bad = tables.latest(own.where((F.col("stage") == "decode") | F.col("part").isin(parts)), "sha256")
     failed = files.select("path", "sha256").join(bad.drop("path", "part"), "sha256")
@@ -261,7 +261,7 @@ def _settle(files: DataFrame, table: str, location: str, model: str, parts: list
     described = tables.read(spark, location, "features").where(F.col("model") == model).select("sha256")
     counts = {
         "contents": files.select("sha256").distinct().count(),
-        "files": files.count() + unread.count(),
+        "files": total,
         "described": files.join(described, "sha256", how="left_semi").count(),
         "rejected": tables.read(spark, location, "rejects").count(),
     }

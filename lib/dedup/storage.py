@@ -280,5 +280,8 @@ def require_writable(location: str) -> None:
         If it cannot.
     """
     probe = f"{location.rstrip('/')}/_writable"
-    write(probe, b"")
+    try:
+        write(probe, b"")
+    except UsageError as error:
+        raise UsageError(str(error).replace(probe, location, 1)) from error
     delete(probe)

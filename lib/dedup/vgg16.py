@@ -41,6 +41,8 @@ def _shapes() -> dict[tuple[str, str], tuple[int, ...]]:
 SHAPES = _shapes()
 """The shape of every tensor by (layer, "kernel" or "bias"), in the order in which they lie in flat weights."""
 
+_ALIGNMENT = 64  # bytes: of a file mapped into memory every tensor has it, for all their sizes are multiples
+
 LAYERS = tuple(dict.fromkeys(layer for layer, _ in SHAPES))
 
 SIZE = sum(math.prod(shape) for shape in SHAPES.values())
@@ -57,7 +59,7 @@ def tensors(flat: NDArray[np.float32]) -> dict[tuple[str, str], NDArray[np.float
 def predictor(
     flat: NDArray[np.float32], precision: str, batch_size: int, threads: int
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Return the function from pixels, uint8 (batch_size, 224, 224, 3) in RGB, to features, float32 (batch_size, 4096).
+    """Return the function from pixels, uint8 (n, 224, 224, 3) in RGB, n <= batch_size, to features, float32 (n, 4096).
 
     TensorFlow is imported here. It computes on `threads` cores, in `precision` ("float32" or "bfloat16"), and reads
     float32 weights where they lie: when `flat` is mapped from a file, the processes of a machine share it. In float32
@@ -69,11 +71,17 @@ def predictor(
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     kind = tf.as_dtype(precision)
-    # DLPack hands the array over without a copy; convert_to_tensor would make one, 537 MB for each worker.
-    weights = {
-        f"{layer}/{role}": tf.cast(tf.experimental.dlpack.from_dlpack(array.__dlpack__()), kind)
-        for (layer, role), array in tensors(flat).items()
-    }
+    # One shape for all, filled up with black: one graph, and the same bits. Products with one row are summed in another
+    # order than those with several, so there are always several.
+    shape = (max(2, batch_size), 224, 224, 3)
+
+    def tensor(array: NDArray[np.float32]) -> Any:
+        # DLPack hands the array over without a copy, 537 MB for each worker; but TensorFlow trusts its alignment.
+        if array.ctypes.data % _ALIGNMENT:
+            return tf.convert_to_tensor(array)
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+    weights = {f"{layer}/{role}": tf.cast(tensor(array), kind) for (layer, role), array in tensors(flat).items()}
     means = tf.constant([103.939, 116.779, 123.68])  # of ImageNet, in BGR: `keras.applications`, mode "caffe"
 
     @tf.function  # type: ignore[untyped-decorator]
@@ -85,13 +93,15 @@ def predictor(
                 x = tf.nn.conv2d(x, weights[f"{name}/kernel"], strides=1, padding="SAME")
                 x = tf.nn.relu(tf.nn.bias_add(x, weights[f"{name}/bias"]))
             x = tf.nn.max_pool2d(x, ksize=2, strides=2, padding="VALID")
-        x = tf.reshape(x, (batch_size, -1))
+        x = tf.reshape(x, (shape[0], -1))
         for name in ("fc1", "fc2"):
             x = tf.nn.relu(tf.matmul(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"])
         return tf.cast(x, tf.float32)
 
     def predict(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        features: NDArray[np.float32] = forward(tf.constant(pixels), weights).numpy()
-        return features
+        batch = np.zeros(shape, np.uint8)
+        batch[: len(pixels)] = pixels
+        features: NDArray[np.float32] = forward(tf.constant(batch), weights).numpy()
+        return features[: len(pixels)]
 
     return predict

@@ -1,0 +1,121 @@
+"""Real processes: jobs through submit.sh, and a standalone cluster of a master and two workers on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.samples import ROOT, WEIGHTS, make_images
+
+
+def wait_for(what: str, found: Callable[[], object], seconds: float = 60) -> object:
+    """Return what a function finds, once it finds something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if result := found():
+            return result
+        time.sleep(0.1)
+    raise TimeoutError(f"waited {seconds} s for {what}")
+
+
+@dataclass
+class Cluster:
+    """A standalone cluster whose processes the test may kill."""
+
+    url: str
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what a user's shell holds: nothing that would make the library importable."""
+    kept = {
+        key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "SPARK_HOME", "PYSPARK_PYTHON"}
+    }
+    return kept | {"DEDUP_VENV": str(Path(sys.executable).parent.parent)}
+
+
+@pytest.fixture(scope="session")
+def submit(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.Popen[str]]:
+    """Return a function that starts `./submit.sh ...` from a folder that has nothing to do with it."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(ROOT / "submit.sh"), *words],
+            cwd=elsewhere,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of 120 images: some rounds of work for two cores."""
+    folder = tmp_path_factory.mktemp("images")
+    make_images(folder, 120)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local(images: Path, submit: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the tables that a local run makes of the images, through submit.sh: table and features."""
+    folder = tmp_path_factory.mktemp("local")
+    ingest = submit("ingest", "--images", str(images), "--table", f"{folder}/table")
+    out, err = ingest.communicate(timeout=300)
+    assert ingest.returncode == 0, err
+    assert "120 files = 120 in the table + 0 rejected" in out
+    extract = submit("extract", "--table", f"{folder}/table", "--features", f"{folder}/features", "--weights", WEIGHTS)
+    out, err = extract.communicate(timeout=300)
+    assert extract.returncode == 0, err
+    assert "120 files = 120 with features + 0 rejected" in out
+    return folder
+
+
+@pytest.fixture
+def cluster(environment: dict[str, str], tmp_path: Path) -> Iterator[Cluster]:
+    """Start a master and two workers of one core each; end them."""
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    env = environment | {"SPARK_HOME": str(home), "SPARK_LOCAL_DIRS": str(tmp_path / "scratch")}
+
+    def start(name: str, *words: str) -> tuple[subprocess.Popen[bytes], Path]:
+        log = tmp_path / f"{name}.log"
+        with log.open("wb") as file:
+            command = [str(home / "bin" / "spark-class"), *words]
+            return subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=tmp_path), log
+
+    loopback = ("--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
+    master, log = start("master", "org.apache.spark.deploy.master.Master", *loopback)
+    running = [master]
+    try:
+        found = wait_for("the master", lambda: re.search(r"Starting Spark master at (spark://\S+)", log.read_text()))
+        assert isinstance(found, re.Match)
+        one = Cluster(found[1])
+        for number in range(2):
+            size = ("-c", "1", "-m", "2g", "--work-dir", str(tmp_path / f"work{number}"))
+            worker, log = start(f"worker{number}", "org.apache.spark.deploy.worker.Worker", *loopback, *size, one.url)
+            running.append(worker)
+            one.workers.append(worker)
+            said = log  # the name is looked up when the function runs
+            wait_for("a worker", lambda said=said: "Successfully registered" in said.read_text())  # type: ignore[misc]
+        yield one
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()

@@ -1,0 +1,58 @@
+"""A session without a SparkContext: Spark Connect, with its server in processes of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.test_jobs import vectors
+from tests.samples import ROOT, WEIGHTS
+
+SCRIPT = """
+import sys
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.remote("local[2]").getOrCreate()
+assert getattr(spark, "sparkContext", None) is None
+
+from dedup import answers, features, images, weights
+from dedup.model import Model
+
+source, folder, asked = sys.argv[1:]
+model = Model(weights.load("{weights}"), "float32")
+print(images.ingest(spark, source, folder + "/table"))
+print(features.extract(spark, folder + "/table", folder + "/features", model, 4))
+known = answers.ask(spark, answers.Question(folder + "/features", [source], folder + "/known"), lambda: model, True)
+new = answers.ask(spark, answers.Question(folder + "/features", [asked], folder + "/new"), lambda: model, True)
+print(len(known.rows), "known,", len(new.rows[asked]), "results for a new one")
+spark.stop()
+"""
+
+
+def test_extract_and_query_without_a_spark_context(
+    images: Path, local: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    from tests.samples import picture
+
+    asked = tmp_path / "asked.png"
+    picture(3, (130, 110)).rotate(3).save(asked)
+    some = images / "set 0"
+    env = environment | {"PYTHONPATH": str(ROOT / "lib"), "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(weights=WEIGHTS), str(some), str(tmp_path), str(asked)],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(done.stderr[-3000:])
+    assert "30 known," in done.stdout
+    made = vectors(tmp_path / "features")
+    assert len(made) == 30
+    assert made.items() <= vectors(local / "features").items(), "the same bytes as a classic session's"

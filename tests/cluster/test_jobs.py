@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.dataset
+import pytest
+
+from tests.cluster.conftest import Cluster, wait_for
+from tests.samples import WEIGHTS
+
+Submit = Callable[..., subprocess.Popen[str]]
+
+
+def vectors(features: Path) -> dict[str, bytes]:
+    """Return the features by hash, as a reader without Spark finds them."""
+    parts = [path for path in (features / "features").glob("part=*") if (path / "_SUCCESS").exists()]
+    found: dict[str, bytes] = {}
+    for part in parts:
+        table = pyarrow.dataset.dataset(part, format="parquet", exclude_invalid_files=True).to_table()
+        for row in table.select(["sha256", "features"]).to_pylist():
+            assert row["sha256"] not in found, "one row for each content"
+            found[row["sha256"]] = row["features"]
+    return found
+
+
+def test_the_library_is_not_importable_by_accident(environment: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import dedup"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "No module named 'dedup'" in done.stderr
+
+
+def test_a_cluster_that_loses_a_worker_makes_the_same_features(
+    cluster: Cluster, submit: Submit, images: Path, local: Path, tmp_path: Path
+) -> None:
+    on_cluster = (
+        *("--master", cluster.url, "--driver-memory", "2g"),
+        *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1500m"),
+        *("--conf", "spark.sql.shuffle.partitions=4"),
+    )
+    table, features = tmp_path / "table", tmp_path / "features"
+    ingest = submit(*on_cluster, "ingest", "--images", str(images), "--table", str(table))
+    _, err = ingest.communicate(timeout=300)
+    assert ingest.returncode == 0, err
+
+    extract = submit(*on_cluster, "extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS)
+    wait_for("a first part", lambda: [*(features / "features").glob("part=*/_SUCCESS")] or extract.poll(), 240)
+    assert extract.poll() is None, "there is work left when the worker dies"
+    cluster.workers[0].kill()
+    out, err = extract.communicate(timeout=400)
+    assert extract.returncode == 0, err
+    assert "120 files = 120 with features + 0 rejected" in out
+    assert vectors(features) == vectors(local / "features")
+
+    asked = str(next(images.rglob("*.png")))
+    query = submit(
+        *on_cluster, "query", "--features", str(features), "--query", asked, "--report", f"{tmp_path}/report"
+    )
+    out, err = query.communicate(timeout=300)
+    assert query.returncode == 0, err
+    assert "5/5" in out
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_a_query_through_submit_answers_and_names_the_page(
+    local: Path, images: Path, submit: Submit, tmp_path: Path
+) -> None:
+    asked = str(next(images.rglob("*.jpg")))
+    query = submit("query", "--features", f"{local}/features", "--query", asked, "--report", f"{tmp_path}/report")
+    out, err = query.communicate(timeout=300)
+    assert query.returncode == 0, err
+    assert f"report: {tmp_path}/report/report.html" in out
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["ingest", "--images", "/no/such/folder", "--table", "{tmp}/t"],
+            "/no/such/folder: no such file, folder or pattern",
+        ),
+        (["ingest", "--images", "{images}", "--table", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
+        (["extract", "--table", "{tmp}", "--features", "{tmp}/f", "--weights", "seeded"], "no table of images"),
+        (["extract", "--table", "{local}/table", "--features", "{tmp}/f", "--weights", "x.pt"], "--weights x.pt"),
+        (["query", "--features", "{local}/features", "--query", "{images}", "--top", "0"], "whole number from 1 up"),
+        (["query", "--features", "{local}/features", "--query", "{images}", "--metrics", "x"], "unknown metric 'x'"),
+        (
+            ["query", "--features", "{local}/features", "--query", "{images}", "--weights", "seeded:8"],
+            "not with vgg16-fc2-",
+        ),
+    ],
+)
+def test_bad_use_is_exit_code_2_and_one_line(
+    words: list[str], says: str, submit: Submit, local: Path, images: Path, tmp_path: Path
+) -> None:
+    filled = [word.format(tmp=tmp_path, local=local, images=images) for word in words]
+    job = submit(*filled)
+    _, err = job.communicate(timeout=120)
+    assert job.returncode == 2, err
+    lines = [line for line in err.splitlines() if not line.startswith("WARNING: Using incubator modules")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert says in lines[0]
+
+
+def test_help_of_a_job_names_its_options(submit: Submit) -> None:
+    job = submit("query", "--help")
+    out, _ = job.communicate(timeout=120)
+    assert job.returncode == 0
+    for option in ("--features", "--query", "--top", "--minkowski-p", "--report", "--weights", "--metrics"):
+        assert option in out
+
+
+def test_a_job_that_fails_does_not_end_in_0(submit: Submit, local: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "features"
+    part = broken / "features" / "part=000001-x" / "model=m" / "bucket=0"
+    part.mkdir(parents=True)
+    (part.parents[1] / "_SUCCESS").touch()
+    (part / "a.parquet").write_bytes(b"not a table")
+    (broken / "_models").mkdir()
+    (broken / "_models" / "m").write_text('{"model": "m", "weights": "seeded", "complete": true}')
+    job = submit("query", "--features", str(broken), "--query", "a" * 64)
+    _, err = job.communicate(timeout=120)
+    assert job.returncode not in (0, None), err

@@ -1,0 +1,51 @@
+"""One local session for all tests of this level, with the properties that users get."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+from dedup import features, images, weights
+from dedup.model import Model
+from pyspark.sql import SparkSession
+
+from tests.samples import ROOT, WEIGHTS, Lake, make_lake
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    # Python workers import the library from its sources; the cluster level proves that the zip is enough.
+    os.environ["PYTHONPATH"] = str(ROOT / "lib")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.master("local[2]").appName("tests")
+    for line in (ROOT / "conf" / "local.conf").read_text().splitlines():
+        if line and not line.startswith("#"):
+            builder = builder.config(*line.split())
+    scratch = tmp_path_factory.mktemp("spark")
+    session = (
+        builder.config("spark.sql.shuffle.partitions", "2")
+        .config("spark.local.dir", str(scratch / "local"))
+        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
+        .config("spark.log.level", "ERROR")
+        .getOrCreate()
+    )
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """VGG16 itself, with weights made from a seed."""
+    return Model(weights.load(WEIGHTS), "float32")
+
+
+@pytest.fixture(scope="session")
+def lake(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    folder = tmp_path_factory.mktemp("lake")
+    make_lake(folder / "images")
+    table, location = str(folder / "table"), str(folder / "features")
+    ingested = images.ingest(spark, str(folder / "images"), table)
+    extracted = features.extract(spark, table, location, model, 4)
+    return Lake(folder / "images", table, location, ingested, extracted)

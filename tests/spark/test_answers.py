@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from dedup import answers, features, tables, weights
+from dedup.answers import Question
+from dedup.errors import UsageError
+from dedup.model import Model
+from pyspark.sql import SparkSession
+
+from tests.samples import Lake, picture
+
+
+def no_model() -> NoReturn:
+    raise AssertionError("the network is not needed")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("cloud*")}
+
+
+def test_an_image_of_the_table_finds_itself_and_its_copies_without_the_network(
+    spark: SparkSession, lake: Lake, tmp_path: Path
+) -> None:
+    known = next(lake.images.rglob("cloud 000.png"))
+    sha256 = hashes(lake.images)["cloud 000.png"]
+    question = Question(lake.features, [str(known), sha256], str(tmp_path))
+    answered = answers.ask(spark, question, no_model, explicit=False)
+    assert answered.queries == [str(known), sha256]
+    for query in answered.queries:
+        first = answered.rows[query][0]
+        assert (first["sha256"], first["votes"], first["rank"]) == (sha256, 5, 1)
+        assert [first[metric] for metric in ("euclidean", "manhattan", "cosine", "minkowski", "dice")] == [0] * 5
+        assert len(first["paths"]) == 3
+    stored = tables.read(spark, str(tmp_path), "results").count()
+    assert stored == sum(map(len, answered.rows.values()))
+    page = Path(answered.page).read_text()
+    assert page.count('<li class="result">') == stored
+    assert "0%20 #1.png" in page
+
+
+def test_a_path_that_only_the_table_knows_can_be_asked(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
+    hidden = lake.images.parent / "moved"
+    lake.images.rename(hidden)
+    try:
+        asked = str(lake.images / "set 1" / "cloud 001.jpg")
+        answered = answers.ask(spark, Question(lake.features, [asked], str(tmp_path)), no_model, explicit=False)
+    finally:
+        hidden.rename(lake.images)
+    assert asked in answered.rows[asked][0]["paths"]
+    assert "the file cannot be read now" in Path(answered.page).read_text()
+
+
+def test_a_new_image_goes_through_the_network_and_a_folder_may_hold_others(
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path
+) -> None:
+    (tmp_path / "asked").mkdir()
+    altered = picture(5, (125, 105)).convert("L")
+    altered.save(tmp_path / "asked" / "grey.png")
+    (tmp_path / "asked" / "no image.txt").write_text("words")
+    question = Question(lake.features, [str(tmp_path / "asked")], str(tmp_path / "report"), top=3)
+    answered = answers.ask(spark, question, lambda: model, explicit=True)
+    assert answered.queries == [str(tmp_path / "asked" / "grey.png")]
+    assert [(Path(path).name, reject.reason) for path, reject in answered.rejects] == [("no image.txt", "not_an_image")]
+    rows = answered.rows[answered.queries[0]]
+    assert rows[0]["votes"] >= rows[-1]["votes"]
+    assert any(path.endswith("cloud 005.webp") for row in rows for path in row["paths"])
+
+
+def test_the_same_question_gives_the_same_page(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
+    question = Question(lake.features, [str(lake.images / "set 2")], str(tmp_path))
+    first = Path(answers.ask(spark, question, no_model, explicit=False).page).read_bytes()
+    assert Path(answers.ask(spark, question, no_model, explicit=False).page).read_bytes() == first
+    assert len(list((tmp_path / "results").glob("part=*"))) == 1, "results are replaced, not added to"
+
+
+def test_another_model_is_refused_naming_both(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
+    other = Model(weights.load("seeded:8"), "float32")
+    made = features.models(lake.features)[0].model
+    question = Question(lake.features, [str(lake.images)], str(tmp_path))
+    with pytest.raises(UsageError, match=f"(?s){made}.*{other.id}"):
+        answers.ask(spark, question, lambda: other, explicit=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"asked": ["nowhere.png"]}, "no such file, folder or pattern, and no such sha256 or path"),
+        ({"asked": ["f" * 64]}, "no such sha256 or path"),
+        ({"asked": ["{lake}/notes"]}, "not an image that can be read: not_an_image"),
+        ({"asked": ["{lake}/*.png.txt"]}, "no such file"),
+        ({"features": "{lake}"}, "no table of features"),
+        ({"metrics": ["hamming"]}, "possible are euclidean, manhattan, cosine, minkowski, dice"),
+        ({"metrics": []}, "at least one"),
+        ({"top": 0}, "--top 0"),
+        ({"p": 0.5}, "only from 1 up"),
+        ({"report": "{lake}/notes/report"}, "cannot be written"),
+    ],
+)
+def test_bad_use_says_what_is_possible(
+    spark: SparkSession, lake: Lake, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    def filled(value: object) -> object:
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        return value.replace("{lake}", str(lake.images)) if isinstance(value, str) else value
+
+    given = {"features": lake.features, "asked": [str(lake.images)], "report": str(tmp_path)}
+    with pytest.raises(UsageError, match=says):
+        answers.ask(spark, Question(**given | {k: filled(v) for k, v in change.items()}), no_model, False)  # type: ignore[arg-type]

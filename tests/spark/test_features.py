@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from dedup import answers, delivery, features, images, pixels, rounds, tables, vgg16
+from dedup.errors import Reason, UsageError
+from dedup.model import Model
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from tests.samples import Lake, make_images
+
+
+def vectors(spark: SparkSession, location: str) -> dict[str, bytes]:
+    rows = tables.read(spark, location, "features").select("sha256", "features").collect()
+    assert len({row["sha256"] for row in rows}) == len(rows), "one row for each content"
+    return {row["sha256"]: bytes(row["features"]) for row in rows}
+
+
+def test_files_are_features_and_rejects(spark: SparkSession, lake: Lake) -> None:
+    done = lake.extracted
+    assert (done.files, done.described, done.rejected) == (26, 22, 4)
+    assert (done.contents, done.computed) == (23, 23)
+    reasons = {
+        Path(row["path"]).name: (row["stage"], row["reason"])
+        for row in tables.read(spark, lake.features, "rejects").collect()
+    }
+    assert reasons == {
+        "empty.jpg": ("decode", Reason.EMPTY),
+        "notes": ("decode", Reason.NOT_AN_IMAGE),
+        "short.png": ("decode", Reason.TRUNCATED),
+        "gone.png": ("list", Reason.MISSING),
+    }
+
+
+def test_a_vector_is_what_the_network_makes_of_the_decoded_file(spark: SparkSession, lake: Lake, model: Model) -> None:
+    rows = tables.read(spark, lake.table, "images").orderBy("path").limit(3).collect()
+    found = vectors(spark, lake.features)
+    predict = vgg16.predictor(model.weights.flat, "float32", 1, 2)
+    for row in rows:
+        if row["sha256"] in found:
+            expected = predict(pixels.decode(row["content"]).pixels[None])[0]
+            np.testing.assert_array_equal(np.frombuffer(found[row["sha256"]], "<f4"), expected)
+
+
+def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Model) -> None:
+    before = vectors(spark, lake.features)
+    done = features.extract(spark, lake.table, lake.features, model, 4)
+    assert done.computed == 0
+    assert (done.files, done.described, done.rejected) == (26, 22, 4)
+    assert vectors(spark, lake.features) == before
+
+
+@pytest.mark.parametrize(("tasks", "batch_size"), [(1, 3), (8, 1)])
+def test_the_same_bytes_at_any_partitioning_and_batch_size(
+    spark: SparkSession,
+    lake: Lake,
+    model: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: int,
+    batch_size: int,
+) -> None:
+    monkeypatch.setattr(rounds, "slots", lambda spark: tasks)
+    images.ingest(spark, str(lake.images), str(tmp_path), keep_bytes=False)
+    features.extract(spark, str(tmp_path), str(tmp_path), model, batch_size)
+    assert vectors(spark, str(tmp_path)) == vectors(spark, lake.features)
+
+
+def test_a_run_that_dies_goes_on_where_it_stopped(
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "in", 80)
+    images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    location = str(tmp_path / "features")
+    append = tables.append
+    written: list[str] = []
+
+    def failing(rows: object, where: str, table: str) -> str:
+        if table == "features":
+            if len(written) == 1:
+                raise OSError("the disk is full")
+            written.append(table)
+        return append(rows, where, table)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tables, "append", failing)
+    with pytest.raises(OSError, match="disk is full"):
+        features.extract(spark, str(tmp_path / "table"), location, model, 4)
+    monkeypatch.undo()
+    kept = vectors(spark, location)
+    assert 0 < len(kept) < 80
+
+    question = answers.Question(location, [str(next((tmp_path / "in").rglob("*.png")))], str(tmp_path / "report"))
+    with pytest.raises(UsageError, match="incomplete: run the same extract again"):
+        answers.ask(spark, question, lambda: model, explicit=False)
+
+    done = features.extract(spark, str(tmp_path / "table"), location, model, 4)
+    assert done.computed == 80 - len(kept)
+    assert (done.files, done.described) == (80, 80)
+    assert kept.items() <= vectors(spark, location).items()
+
+
+def test_a_file_that_changed_since_it_was_listed_is_rejected_and_tried_again(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    paths = make_images(tmp_path / "in", 3)
+    location = str(tmp_path / "features")
+    images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
+    before = paths[0].read_bytes()
+    paths[0].write_bytes(b"something else")
+    paths[1].unlink()
+    done = features.extract(spark, location, location, model, 4)
+    assert (done.files, done.described, done.rejected) == (3, 1, 2)
+    found = {row["path"]: row["reason"] for row in tables.read(spark, location, "rejects").collect()}
+    assert found == {str(paths[0]): "changed", str(paths[1]): "missing"}
+    paths[0].write_bytes(before)
+    done = features.extract(spark, location, location, model, 4)
+    assert (done.computed, done.described, done.rejected) == (2, 2, 1)
+
+
+def test_weights_are_unpickled_once_and_mapped_by_all(spark: SparkSession) -> None:
+    flat = np.arange(1000, dtype=np.float32)
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            mapped = parcel.open()
+            file = str(getattr(mapped, "filename", ""))
+            yield pa.RecordBatch.from_pydict({"sum": [float(mapped.sum())], "file": [file]})
+
+    with delivery.shipped(spark, flat, "numbers.f32") as parcel:
+        rows = spark.range(0, 4, 1, 4).mapInArrow(read, "sum double, file string").collect()
+    assert {row["sum"] for row in rows} == {499500.0}
+    assert len({row["file"] for row in rows}) == 1
+    assert rows[0]["file"].endswith("numbers.f32")
+
+
+def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no table of images"):
+        features.extract(spark, str(tmp_path / "nothing"), str(tmp_path / "features"), model, 4)
+
+
+def test_reasons_are_counted(spark: SparkSession, lake: Lake) -> None:
+    counted = features.reasons(spark, lake.features)
+    assert counted == [("empty", 1), ("missing", 1), ("not_an_image", 1), ("truncated", 1)]
+
+
+def test_models_have_rows_of_their_own(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 2)
+    location = str(tmp_path / "features")
+    images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
+    for precision in ("float32", "bfloat16"):
+        features.extract(spark, location, location, Model(model.weights, precision), 4)
+    counts = tables.read(spark, location, "features").groupBy("model").agg(F.count_distinct("sha256")).collect()
+    assert [count for _, count in counts] == [2, 2]
+    assert {entry.model for entry in features.models(location)} == {row["model"] for row in counts}

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from dedup import images, tables
+from dedup.errors import UsageError
+from pyspark.sql import SparkSession
+
+from tests.samples import make_images
+
+
+def rows(spark: SparkSession, location: str, table: str) -> list[dict[str, object]]:
+    return [row.asDict() for row in tables.read(spark, location, table).orderBy("path").collect()]
+
+
+def test_every_file_is_a_row_with_its_bytes_and_hash(spark: SparkSession, tmp_path: Path) -> None:
+    paths = make_images(tmp_path / "in", 5)
+    odd = tmp_path / "in" / "ünï %41 #? [x] 'q'.jpg"
+    odd.write_bytes(paths[0].read_bytes())
+    done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    assert done == images.Ingested(files=6, read=6, kept=6, rejected=0)
+    found = {row["path"]: row for row in rows(spark, str(tmp_path / "table"), "images")}
+    assert set(found) == {str(path) for path in [*paths, odd]}
+    for path in [*paths, odd]:
+        content = path.read_bytes()
+        assert found[str(path)]["content"] == content
+        assert found[str(path)]["sha256"] == hashlib.sha256(content).hexdigest()
+        assert found[str(path)]["length"] == len(content)
+        assert found[str(path)]["modified"].timestamp() == pytest.approx(path.stat().st_mtime, abs=1e-3)  # type: ignore[attr-defined]
+
+
+def test_the_table_is_partitioned_by_bucket(spark: SparkSession, tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 12)
+    images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    assert len(list((tmp_path / "table" / "images").glob("part=*/bucket=*"))) > 1
+
+
+def test_a_second_run_reads_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 4)
+    images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    before = rows(spark, str(tmp_path / "table"), "images")
+    again = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    assert again == images.Ingested(files=4, read=0, kept=4, rejected=0)
+    assert rows(spark, str(tmp_path / "table"), "images") == before
+
+
+def test_new_and_changed_files_are_read_and_the_latest_counts(spark: SparkSession, tmp_path: Path) -> None:
+    paths = make_images(tmp_path / "in", 3)
+    table = str(tmp_path / "table")
+    images.ingest(spark, str(tmp_path / "in"), table)
+    paths[0].write_bytes(paths[1].read_bytes())
+    os.utime(paths[0], (1, 1))  # older than before: it is the order of the runs that counts
+    make_images(tmp_path / "in", 5)
+    os.utime(paths[0], (1, 1))
+    paths[0].write_bytes(paths[1].read_bytes())
+    done = images.ingest(spark, str(tmp_path / "in"), table)
+    assert (done.files, done.kept, done.rejected) == (5, 5, 0)
+    latest = tables.latest(tables.read(spark, table, "images"), "path").collect()
+    assert len(latest) == 5
+    hashes = {row["path"]: row["sha256"] for row in latest}
+    assert hashes[str(paths[0])] == hashes[str(paths[1])]
+
+
+def test_what_cannot_be_read_is_a_row_of_the_rejects_until_it_can(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    os.mkfifo(tmp_path / "in" / "pipe.jpg")
+    (tmp_path / "in" / "later.png").symlink_to(tmp_path / "later.png")
+    done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    assert done == images.Ingested(files=2, read=1, kept=0, rejected=2)
+    reasons = {Path(str(row["path"])).name: row["reason"] for row in rows(spark, str(tmp_path / "table"), "rejects")}
+    assert reasons == {"pipe.jpg": "unreadable", "later.png": "missing"}
+    (tmp_path / "later.png").write_bytes(b"anything")
+    done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    assert (done.files, done.kept, done.rejected) == (2, 1, 1)
+
+
+def test_two_folders_share_a_table(spark: SparkSession, tmp_path: Path) -> None:
+    make_images(tmp_path / "one", 3)
+    (tmp_path / "one" / "gone").symlink_to("nowhere")
+    make_images(tmp_path / "two", 2)
+    table = str(tmp_path / "table")
+    images.ingest(spark, str(tmp_path / "one"), table)
+    done = images.ingest(spark, str(tmp_path / "two"), table)
+    assert done == images.Ingested(files=2, read=2, kept=2, rejected=0)
+    assert len(rows(spark, table, "images")) == 5
+    assert len(rows(spark, table, "rejects")) == 1
+
+
+def test_bytes_can_stay_where_they_are(spark: SparkSession, tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 3)
+    images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"), keep_bytes=False)
+    assert [row["content"] for row in rows(spark, str(tmp_path / "table"), "images")] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("source", "says"), [("nothing", "no such file"), ("empty", "no files in it"), ("*.gif", "no such")]
+)
+def test_no_files_is_bad_use(spark: SparkSession, tmp_path: Path, source: str, says: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=says):
+        images.ingest(spark, str(tmp_path / source), str(tmp_path / "table"))
+
+
+def test_a_part_without_its_mark_does_not_exist(spark: SparkSession, tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 6)
+    table = str(tmp_path / "table")
+    images.ingest(spark, str(tmp_path / "in"), table)
+    part = next((tmp_path / "table" / "images").glob("part=*"))
+    (part / "_SUCCESS").unlink()  # as a job leaves it that is killed while it writes
+    assert not any(str(row["part"]) in part.name for row in rows(spark, table, "images"))
+    done = images.ingest(spark, str(tmp_path / "in"), table)
+    assert (done.files, done.kept) == (6, 6)
+    assert len(rows(spark, table, "images")) == 6
