@@ -97,16 +97,22 @@ is_job() { [ -f "$root/jobs/$1.py" ]; }
 master=${MASTER:-}
 options=()
 own_properties=
+own_files=
+deploy_mode=client
 job=
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    test) job=test; shift; break ;;
+    test) job="test"; shift; break ;;
     --properties-file | --properties-file=*) own_properties=yes ;;
   esac
   case $1 in
     --master=*) master=${1#*=}; shift ;;
     --master) [ $# -gt 1 ] || fail "--master needs a value"; master=$2; shift 2 ;;
+    --py-files=*) own_files=${1#*=}; shift ;;
+    --py-files) [ $# -gt 1 ] || fail "--py-files needs a value"; own_files=$2; shift 2 ;;
+    --deploy-mode=*) deploy_mode=${1#*=}; shift ;;
+    --deploy-mode) [ $# -gt 1 ] || fail "--deploy-mode needs a value"; deploy_mode=$2; shift 2 ;;
     --verbose | -v | --supervise | --load-spark-defaults | --*=*) options+=("$1"); shift ;;
     -*) [ $# -gt 1 ] || fail "$1 needs a value"; options+=("$1" "$2"); shift 2 ;;
     *) is_job "$1" || fail "no such job: $1 (see ./submit.sh --help)"; job=$1; shift; break ;;
@@ -116,8 +122,10 @@ done
 
 ensure_environment
 ensure_java
-export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$venv/bin/python}
-export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$venv/bin/python}
+if [ "$deploy_mode" = client ]; then
+  export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$venv/bin/python}
+  export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$venv/bin/python}
+fi # else the driver runs elsewhere, where this environment is not: --conf spark.pyspark.python names the Python there
 unset SPARK_HOME
 SPARK_HOME=$("$venv/bin/python" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
 export SPARK_HOME
@@ -145,5 +153,5 @@ logging="-Dlog4j2.configurationFile=file://$root/conf/log4j2.properties"
 
 # Only the zip and what the environment holds can be imported: as on an executor, so on the driver.
 unset PYTHONPATH
-exec "$SPARK_HOME/bin/spark-submit" --master "$master" --driver-java-options "$logging" "${options[@]}" \
-  --py-files "$root/dist/dedup.zip" "$root/jobs/$job.py" "$@"
+exec "$SPARK_HOME/bin/spark-submit" --master "$master" --deploy-mode "$deploy_mode" --driver-java-options "$logging" "${options[@]}" \
+  --py-files "${own_files:+$own_files,}$root/dist/dedup.zip" "$root/jobs/$job.py" "$@"

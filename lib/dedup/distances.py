@@ -94,6 +94,10 @@ def _collect(rows: Vectors, queries: Vectors, p: float, out: Array) -> None:
             out[4, i, j] = norm
 
 
+_LOST = 1e-280
+"""A sum of powers below this may have lost terms that are too small for a double."""
+
+
 def _minkowski(x: Vectors, q: Vectors, p: float) -> float:
     """Return the Minkowski distance of one pair whose powers leave the range of a double: scaled by the largest."""
     d = np.abs(x.astype(np.float64) - q)
@@ -106,7 +110,7 @@ def _sums(rows: Vectors, queries: Vectors, p: float) -> Sums:
     _collect(rows, queries, p, out)
     absolute, squared, power, skew, norm = out
     root = power ** (1 / p)
-    beyond = (squared > 0) & ((power == 0) | (np.isinf(power) & np.isfinite(squared)))
+    beyond = (squared > 0) & ((power < _LOST) | (np.isinf(power) & np.isfinite(squared)))
     for i, j in np.argwhere(beyond):
         root[i, j] = _minkowski(rows[i], queries[j], p)
     return Sums(absolute, squared, root, skew, norm, (queries.astype(np.float64) ** 2).sum(axis=1)[None, :])

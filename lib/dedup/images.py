@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup import rounds, storage, tables
-from dedup.errors import Reject, UsageError
+from dedup.errors import Reason, Reject, UsageError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -105,7 +106,8 @@ def _list(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _listed(entry: storage.Entry) -> dict[str, Any]:
-    row = {"path": entry.path, "length": entry.length, "modified": entry.modified}
+    # A storage that knows no time of change must not make every file a new one: null equals nothing.
+    row = {"path": entry.path, "length": entry.length, "modified": entry.modified or datetime.fromtimestamp(0, UTC)}
     return row | rejected("list", entry.reject)
 
 
@@ -118,10 +120,12 @@ def listing(spark: SparkSession, source: str) -> DataFrame:
 def _read(keep_bytes: bool, row: dict[str, Any]) -> dict[str, Any]:
     try:
         content = storage.read(row["path"])
+        if len(content) != row["length"]:
+            raise Reject(Reason.CHANGED, f"{row['length']} bytes when it was listed, {len(content)} when it was read")
     except Reject as reject:
         return row | {"sha256": None, "content": None} | rejected("read", reject)
-    found = {"sha256": hashlib.sha256(content).hexdigest(), "length": len(content)}
-    return row | found | {"content": content if keep_bytes else None} | rejected("read", None)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return row | {"sha256": sha256, "content": content if keep_bytes else None} | rejected("read", None)
 
 
 def _read_all(batches: Iterator[pa.RecordBatch], keep_bytes: bool) -> Iterator[pa.RecordBatch]:

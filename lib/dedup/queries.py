@@ -109,7 +109,7 @@ def vectors(
     """
     chosen = made if made is not None else model().id
     table = tables.read(spark, location, "features").where(F.col("model") == chosen)
-    known = _look_up(table, tables.read(spark, location, "images"), {query.sha256 for query in queries})
+    known = _look_up(table, {query.sha256 for query in queries})
     lacking = {query.sha256: query for query in queries if query.sha256 not in known}
     if gone := [query.name for query in lacking.values() if query.content is None]:
         raise UsageError(f"--query {gone[0]}: {location} has no features of it: see its rejects")
@@ -119,10 +119,10 @@ def vectors(
     return Queries(tuple(query.name for query in queries), stacked.reshape(len(queries), -1)), chosen
 
 
-def _look_up(table: DataFrame, images: DataFrame, hashes: set[str]) -> dict[str, bytes]:
-    """Return the features of contents: from the buckets that their paths are in, not from all of the table."""
+def _look_up(table: DataFrame, hashes: set[str]) -> dict[str, bytes]:
+    """Return the features of contents: hashes are read from all of the table, vectors from the buckets with one."""
     wanted = F.broadcast(table.sparkSession.createDataFrame([(sha256,) for sha256 in sorted(hashes)], "sha256 string"))
-    buckets = [row["bucket"] for row in images.join(wanted, "sha256").select("bucket").distinct().collect()]
+    buckets = [row["bucket"] for row in table.join(wanted, "sha256").select("bucket").distinct().collect()]
     found = table.where(F.col("bucket").isin(buckets)).join(wanted, "sha256").select("sha256", "features")
     return {row["sha256"]: bytes(row["features"]) for row in found.collect()}
 

@@ -58,6 +58,9 @@ SCHEMAS: dict[str, T.StructType] = {
     ),
 }
 
+_ALL = "-all"
+"""The end of the name of a part that replaces all parts before it: with its mark, they are gone for readers."""
+
 _PARTITIONED_BY = {"images": ["bucket"], "features": ["model", "bucket"]}
 
 _MADE_BY = {"images": "ingest", "features": "extract", "rejects": "ingest or extract", "results": "query"}
@@ -76,13 +79,15 @@ _PARQUET = {
 
 
 def _parts(location: str, table: str) -> list[str]:
-    """Return the names of the whole parts of a table, oldest first."""
+    """Return the names of the whole parts of a table, oldest first, from the last one on that replaced all before."""
     folder = f"{location}/{table}"
-    return [
+    parts = [
         name
         for name in storage.names(folder)
         if name.startswith("part=") and storage.exists(f"{folder}/{name}/_SUCCESS")
     ]
+    last = max((i for i, name in enumerate(parts) if name.endswith(_ALL)), default=0)
+    return parts[last:]
 
 
 def exists(location: str, table: str) -> bool:
@@ -120,18 +125,22 @@ def read(spark: SparkSession, location: str, table: str) -> DataFrame:
 
 def append(rows: DataFrame, location: str, table: str) -> str:
     """Add rows to a table, all of them or none, and return the name of the new part, as column `part` will hold it."""
+    return _write(rows, location, table, "")
+
+
+def _write(rows: DataFrame, location: str, table: str, end: str) -> str:
     there = storage.names(f"{location}/{table}")
     number = 1 + max((int(name[5:11]) for name in there if name.startswith("part=")), default=0)
-    name = f"{number:06d}-{uuid.uuid4().hex[:8]}"
+    name = f"{number:06d}-{uuid.uuid4().hex[:8]}{end}"
     writer = rows.select(*SCHEMAS[table].names).write.options(**_PARQUET.get(table, {}))
     writer.partitionBy(*_PARTITIONED_BY.get(table, [])).parquet(f"{storage.spark_path(location)}/{table}/part={name}")
     return name
 
 
 def replace(rows: DataFrame, location: str, table: str) -> None:
-    """Put rows, which may be made of a table's own, in the place of all its rows. A reader sees the old, or both."""
+    """Put rows, which may be made of a table's own, in the place of all its rows, at once."""
     before = _parts(location, table)
-    append(rows, location, table)
+    _write(rows, location, table, _ALL)
     for name in before:
         storage.delete(f"{location}/{table}/{name}")
 

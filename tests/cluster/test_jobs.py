@@ -104,9 +104,10 @@ def test_bad_use_is_exit_code_2_and_one_line(
 ) -> None:
     filled = [word.format(tmp=tmp_path, local=local, images=images) for word in words]
     job = submit(*filled)
-    _, err = job.communicate(timeout=120)
+    out, err = job.communicate(timeout=120)
     assert job.returncode == 2, err
-    lines = [line for line in err.splitlines() if not line.startswith("WARNING: Using incubator modules")]
+    # spark-submit sends the stderr of Python to its own stdout.
+    lines = [line for line in (out + err).splitlines() if not line.startswith("WARNING: Using incubator modules")]
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert says in lines[0]

@@ -1,0 +1,169 @@
+"""The page: everything of the answer is on it, nothing on it is obeyed, and it needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from dedup.distances import METRICS
+from dedup.report import Answer, Report, render, thumbnail
+from PIL import Image
+
+Encode = Callable[..., bytes]
+
+HOSTILE = [
+    "<script>alert(1)</script>.jpg",
+    "\"><img src=x onerror='alert(1)'>.jpg",
+    "a' onload='alert(1).jpg",
+    "{{ 7 * 7 }}{% raw %}.jpg",
+    "&amp;&lt;b&gt;.jpg",
+    "</title></style></section>.jpg",
+    "javascript:alert(1)",
+]
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+
+
+class Page(HTMLParser):
+    """What a browser makes of the page: its texts, and its elements with their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.texts)
+
+    def tags(self) -> list[str]:
+        return [tag for tag, _ in self.elements]
+
+
+def row(rank: int, sha256: str, paths: list[str], votes: int, **places: int) -> dict[str, Any]:
+    """A row of the table of results; each distance is its metric's number and the rank."""
+    distances = {metric: number + rank / 1000 for number, metric in enumerate(METRICS, 1)}
+    named = {f"{metric}_place": places.get(metric) for metric in METRICS}
+    return {"query": "q", "rank": rank, "sha256": sha256, "paths": paths, "votes": votes} | distances | named
+
+
+def page(answers: list[Answer], title: str = "Title", thumbnails: dict[str, str] | None = None) -> Page:
+    facts, notes = {"Model": "vgg16 <b>", "Queries": "2"}, ["Take <i>care</i>"]
+    return Page(render(Report(title, facts, notes, list(METRICS), answers, thumbnails or {})))
+
+
+def test_the_page_says_all_that_was_asked_and_found() -> None:
+    rows = [row(1, "aa", ["/x/a.jpg"], 5, **dict.fromkeys(METRICS, 1)), row(2, "bb", ["/x/b.jpg"], 2, cosine=7, dice=3)]
+    found = page([Answer("/x/query.jpg", PIXEL, rows)], thumbnails={"aa": PIXEL})
+    for text in ("Title", "Model", "vgg16 <b>", "Take <i>care</i>", "/x/query.jpg", "/x/a.jpg", "/x/b.jpg"):
+        assert text in found.texts
+    assert "2 images voted for" in found.texts
+    assert [text for text in found.texts if text.startswith("#")] == ["#1", *["#1"] * 5, "#2", "#7", "#3"]
+    assert [text for text in found.texts if text.endswith("/5")] == ["5/5", "2/5"]
+    assert [found.texts.count(text) for text in ("●●●●●", "●●○○○")] == [1, 1]
+    for number, metric in enumerate(METRICS, 1):
+        assert found.texts.count(metric) == 2
+        assert found.texts.count(f"{number + 0.001:.3g}") >= 1
+    assert "the file cannot be read now" in found.texts  # bb has no thumbnail
+
+
+@pytest.mark.parametrize(
+    ("distance", "shown"),
+    [(0.0, "0"), (0.0041234, "0.00412"), (12.345, "12.3"), (1830.4, "1830"), (1234567.0, "1234567")],
+)
+def test_distances_are_short(distance: float, shown: str) -> None:
+    answer = Answer("q", None, [row(1, "aa", ["a"], 1) | {"manhattan": distance}])
+    assert shown in page([answer]).texts
+
+
+def test_all_paths_of_a_content_are_shown() -> None:
+    paths = [f"/lake/{number}/same.jpg" for number in range(12)]
+    text = page([Answer("q", None, [row(1, "aa", paths, 1)])]).text
+    assert all(path in text for path in paths)
+    assert "and 11 more" in text
+
+
+def test_a_content_without_paths_is_shown_by_its_hash() -> None:
+    assert "abcdef" in page([Answer("q", None, [row(1, "abcdef", [], 1)])], thumbnails={"abcdef": PIXEL}).texts
+
+
+def test_queries_without_pictures_and_without_results_are_shown() -> None:
+    found = page([Answer("first", None, []), Answer("second", None, [])])
+    assert [text for text in found.texts if text in {"first", "second"}] == ["first", "second"]
+    assert found.texts.count("no picture") == found.texts.count("0 images voted for") == 2
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_names_are_shown_and_never_obeyed(hostile: str) -> None:
+    def answers(name: str) -> list[Answer]:
+        rows = [row(1, "aa", [name], 1), row(2, "bb", [name, name], 1)]
+        return [Answer(name, PIXEL, rows), Answer("q", None, [row(1, name, [], 1)])]
+
+    found = page(answers(hostile), title=hostile, thumbnails={"aa": PIXEL, "bb": PIXEL})
+    harmless = page(answers("name"), title="name", thumbnails={"aa": PIXEL, "bb": PIXEL})
+    assert found.tags() == harmless.tags()
+    assert found.texts.count(hostile) == harmless.texts.count("name")
+    for (_, attributes), (_, expected) in zip(found.elements, harmless.elements, strict=True):
+        assert attributes == {name: hostile if value == "name" else value for name, value in expected.items()}
+
+
+def test_the_page_needs_nothing_else(photograph: Image.Image, encode: Encode) -> None:
+    picture = thumbnail(encode(photograph, "PNG"))
+    assert picture is not None
+    report = Report("t", {}, [], list(METRICS), [Answer("q", picture, [row(1, "aa", ["a"], 1)])], {"aa": picture})
+    html = render(report)
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+    found = Page(html)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(found.tags())
+    sources = [attributes["src"] for _, attributes in found.elements if "src" in attributes]
+    assert sources == [picture, picture]
+    assert not [attributes for _, attributes in found.elements if "href" in attributes or "srcset" in attributes]
+
+
+def test_only_the_metrics_that_voted_are_counted() -> None:
+    rows = [row(1, "aa", ["a"], 1, dice=1)]
+    found = Page(render(Report("t", {}, [], ["dice", "cosine"], [Answer("q", None, rows)], {})))
+    assert "1/2" in found.texts
+    assert "●○" in found.texts
+    silent = [attributes for tag, attributes in found.elements if tag == "tr" and attributes["class"] == "silent"]
+    assert len(silent) == len(METRICS) - 1
+
+
+@pytest.mark.parametrize(("size", "made"), [((352, 176), (176, 88)), ((10, 20), (10, 20)), ((1, 4000), (1, 176))])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_a_thumbnail_is_a_small_picture_in_the_page(
+    photograph: Image.Image, encode: Encode, size: tuple[int, int], made: tuple[int, int], format: str
+) -> None:
+    uri = thumbnail(encode(photograph.resize(size), format))
+    assert uri is not None
+    kind, _, data = uri.partition(",")
+    assert kind == "data:image/jpeg;base64"
+    small = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+    assert small.size == made
+
+
+def test_a_thumbnail_may_be_smaller(photograph: Image.Image, encode: Encode) -> None:
+    content = encode(photograph.resize((960, 640)), "PNG")
+    large, small = thumbnail(content), thumbnail(content, side=96)
+    assert large is not None
+    assert small is not None
+    assert len(small) < len(large)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_has_no_thumbnail(content: bytes) -> None:
+    assert thumbnail(content) is None

@@ -1,0 +1,103 @@
+"""The one entry, as far as it goes without Spark: help, bad use in one line, and what is said where Java is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Submit = Callable[..., subprocess.CompletedProcess[str]]
+
+BAD_USE = 2
+
+
+@pytest.fixture
+def submit(root: Path, tmp_path: Path) -> Submit:
+    """Run submit.sh with an environment that is up to date by its stamp, and with nothing in it: nothing is installed."""
+    venv = tmp_path / "venv"
+    venv.mkdir()
+    with open(root / "requirements.txt") as requirements:
+        stamp = subprocess.run(["cksum"], stdin=requirements, capture_output=True, text=True, check=True).stdout
+    (venv / ".requirements").write_text(stamp)
+
+    def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"DEDUP_VENV": os.fspath(venv), "JAVA_HOME": os.fspath(tmp_path)} | variables
+        command = [os.fspath(root / "submit.sh"), *words]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
+
+    return run
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_names_all_jobs(submit: Submit, root: Path, option: str) -> None:
+    done = submit(option)
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = [line.split()[0] for line in done.stdout.partition("jobs:\n")[2].partition("\n\n")[0].splitlines()]
+    assert sorted(listed) == sorted([job.stem for job in (root / "jobs").glob("*.py")] + ["test"])
+
+
+def test_help_needs_nothing(submit: Submit) -> None:
+    assert submit("--help", DEDUP_VENV="/nowhere", JAVA_HOME="/nowhere").returncode == 0
+
+
+def test_no_words_are_answered_with_the_usage(submit: Submit) -> None:
+    done = submit()
+    assert (done.returncode, done.stdout) == (BAD_USE, "")
+    assert done.stderr.startswith("usage: ./submit.sh")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "nonsense"),
+        (["--master", "local[2]", "nonsense", "--help"], "nonsense"),
+        (["--conf", "a=b", "ingest.py"], "ingest.py"),
+        (["--master"], "--master"),
+        (["--num-executors"], "--num-executors"),
+        ([""], "no such job"),
+    ],
+)
+def test_bad_use_is_one_line(submit: Submit, words: list[str], said: str) -> None:
+    done = submit(*words)
+    assert (done.returncode, done.stdout) == (BAD_USE, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_options_without_a_job_are_answered_with_the_usage(submit: Submit) -> None:
+    done = submit("--master=local[2]", "--verbose")
+    assert done.returncode == BAD_USE
+    assert done.stderr.startswith("usage: ./submit.sh")
+
+
+@pytest.mark.parametrize("job", ["query", "test"])
+def test_without_a_jdk_one_line_says_how_to_get_one(submit: Submit, job: str) -> None:
+    done = submit(job)
+    assert (done.returncode, done.stdout) == (BAD_USE, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert all(word in line for word in ("JDK", "17", "apt-get install openjdk-17-jdk-headless", "JAVA_HOME"))
+
+
+@pytest.mark.parametrize(
+    ("modules", "version", "missing"),
+    [("java.base@17 jdk.incubator.vector@17", "11", True), ("java.base@21", "21", True)],
+)
+def test_a_java_that_cannot_start_spark_is_none(
+    submit: Submit, tmp_path: Path, modules: str, version: str, missing: bool
+) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    listed = "\\n".join(modules.split())
+    java.write_text(
+        f"#!/bin/sh\ncase $1 in\n--list-modules) printf '{listed}\\n';;\n"
+        f"*) echo '    java.specification.version = {version}' >&2;;\nesac\n"
+    )
+    java.chmod(0o755)
+    done = submit("query")
+    assert done.returncode == BAD_USE
+    assert "a full JDK of Java 17 or newer is needed" in done.stderr

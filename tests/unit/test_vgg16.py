@@ -1,0 +1,139 @@
+"""The network is Keras' VGG16 up to fc2, and what it says of a picture does not depend on what stands beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dedup import vgg16, weights
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.spatial import distance as scipy
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Network:
+    """One set of weights in memory for all tests: half a gigabyte."""
+
+    flat: NDArray[np.float32]
+    pictures: NDArray[np.uint8]  #: shape (4, 224, 224, 3)
+    expected: NDArray[np.float32]  #: what Keras says, shape (4, 4096)
+    found: NDArray[np.float32]  #: what the predictor says, one picture at a time
+
+
+def predict(flat: NDArray[np.float32], pictures: NDArray[np.uint8], precision: str = "float32") -> NDArray[np.float32]:
+    """Put all pictures through the network as one batch."""
+    return vgg16.predictor(flat, precision, len(pictures), THREADS)(pictures)
+
+
+def keras_features(keras: Any, flat: NDArray[np.float32], pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    model = keras.applications.VGG16(weights=None, include_top=True)
+    tensors = vgg16.tensors(flat)
+    for layer in vgg16.LAYERS:
+        model.get_layer(layer).set_weights([tensors[layer, "kernel"], tensors[layer, "bias"]])
+    given = keras.applications.vgg16.preprocess_input(pictures.astype(np.float32))
+    features: NDArray[np.float32] = keras.Model(model.input, model.get_layer("fc2").output)(given).numpy()
+    return features
+
+
+def shown(photograph: Image.Image) -> NDArray[np.uint8]:
+    """A photograph, its mirror image, noise, and one dark colour."""
+    upright = np.asarray(photograph.resize((224, 224)))
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    return np.stack([upright, upright[:, ::-1], noise, np.full_like(upright, (3, 0, 9))])
+
+
+@pytest.fixture(scope="module")
+def network(keras: Any, photograph: Image.Image) -> Network:
+    flat = weights.seeded(0)
+    for (_, role), tensor in vgg16.tensors(flat).items():
+        if role == "bias":  # seeded biases are zero: one that is left out would not be missed
+            tensor += np.random.default_rng(len(tensor)).normal(0, 1, len(tensor)).astype(np.float32)
+    pictures = shown(photograph)
+    alone = vgg16.predictor(flat, "float32", 1, THREADS)
+    found = np.concatenate([alone(picture[None]) for picture in pictures])
+    return Network(flat, pictures, keras_features(keras, flat, pictures), found)
+
+
+def test_there_are_134_million_weights() -> None:
+    assert vgg16.SIZE == 134_260_544
+    assert len(vgg16.LAYERS) == 15
+    assert vgg16.SHAPES["fc1", "kernel"] == (25088, 4096)
+
+
+def test_tensors_are_views_of_the_flat_weights_in_order(network: Network) -> None:
+    end = 0
+    for key, tensor in vgg16.tensors(network.flat).items():
+        assert tensor.shape == vgg16.SHAPES[key]
+        assert np.shares_memory(tensor, network.flat[end : end + tensor.size])
+        np.testing.assert_array_equal(tensor.reshape(-1)[:100], network.flat[end : end + tensor.size][:100])
+        end += tensor.size
+    assert end == vgg16.SIZE
+    assert list(vgg16.tensors(network.flat)) == list(vgg16.SHAPES)
+
+
+def test_features_are_those_of_keras(network: Network) -> None:
+    assert network.found.shape == (4, vgg16.WIDTH)
+    assert network.found.dtype == np.float32
+    for found, expected in zip(network.found, network.expected, strict=True):
+        assert (expected > 0).mean() > 0.2
+        error = np.abs(found - expected)
+        assert error.max() <= 1e-4 * expected.max()
+        large = expected > 0.01 * expected.max()
+        assert (error[large] / expected[large]).max() <= 1e-3
+
+
+def test_different_pictures_have_different_features(network: Network) -> None:
+    assert min(scipy.pdist(network.found, "cosine")) > 1e-3
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_features_are_the_same_bits_at_any_batch_size(network: Network, size: int) -> None:
+    model = vgg16.predictor(network.flat, "float32", size, THREADS)
+    batches = [model(network.pictures[i : i + size]) for i in range(0, 4, size)]
+    np.testing.assert_array_equal(np.concatenate(batches), network.found)
+
+
+def test_features_are_the_same_bits_at_another_place_of_the_batch(network: Network) -> None:
+    order = [2, 3, 1, 0]
+    np.testing.assert_array_equal(predict(network.flat, network.pictures[order]), network.found[order])
+
+
+def test_features_are_the_same_bits_beside_black(network: Network) -> None:
+    batch = np.zeros_like(network.pictures)
+    batch[0] = network.pictures[1]
+    np.testing.assert_array_equal(predict(network.flat, batch)[0], network.found[1])
+
+
+def test_features_are_the_same_bits_on_one_thread_and_from_a_mapped_file(network: Network, tmp_path: Path) -> None:
+    network.flat.tofile(tmp_path / "weights.f32")
+    np.save(tmp_path / "pictures.npy", network.pictures)
+    script = """if True:
+        import sys
+        import numpy as np
+        from dedup import vgg16
+        flat = np.memmap(sys.argv[1] + "/weights.f32", dtype="<f4", mode="c")
+        pictures = np.load(sys.argv[1] + "/pictures.npy")
+        np.save(sys.argv[1] + "/features.npy", vgg16.predictor(flat, "float32", len(pictures), 1)(pictures))
+    """
+    lib = Path(vgg16.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=lib, check=True, timeout=300, capture_output=True)
+    (tmp_path / "weights.f32").unlink()
+    np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), network.found)
+
+
+def test_bfloat16_is_near(network: Network) -> None:
+    rough = predict(network.flat, network.pictures, "bfloat16")
+    assert rough.dtype == np.float32
+    for found, expected in zip(rough, network.found, strict=True):
+        assert 0 < scipy.cosine(found.astype(np.float64), expected.astype(np.float64)) <= 1e-3
