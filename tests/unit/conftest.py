@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,19 @@ def encode() -> Callable[..., bytes]:
         return file.getvalue()
 
     return encoded
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[[Iterable[str]], list[str]]:
+    """Make small files below `tmp_path`, each with its name as its content, and return their paths, sorted."""
+
+    def made(names: Iterable[str]) -> list[str]:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(name.encode())
+        return sorted(os.fspath(tmp_path / name) for name in names)
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ UNDONE_BY: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-@pytest.mark.parametrize("size", [(96, 64), (64, 96), (300, 300), (16, 16), (500, 20), (20, 500)])
+@pytest.mark.parametrize("size", [(96, 64), (64, 96), (300, 300), (64, 64), (500, 20), (20, 500)])
 def test_an_edit_is_another_picture_of_the_right_size(
     photograph: Image.Image, edit: str, size: tuple[int, int]
 ) -> None:

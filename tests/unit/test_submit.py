@@ -16,7 +16,7 @@ BAD_USE = 2
 
 @pytest.fixture
 def submit(root: Path, tmp_path: Path) -> Submit:
-    """Run submit.sh with an environment that is up to date by its stamp, and with nothing in it: nothing is installed."""
+    """Run submit.sh with an environment that is up to date by its stamp, and empty: nothing is installed."""
     venv = tmp_path / "venv"
     venv.mkdir()
     with open(root / "requirements.txt") as requirements:
@@ -83,14 +83,9 @@ def test_without_a_jdk_one_line_says_how_to_get_one(submit: Submit, job: str) ->
     assert all(word in line for word in ("JDK", "17", "apt-get install openjdk-17-jdk-headless", "JAVA_HOME"))
 
 
-@pytest.mark.parametrize(
-    ("modules", "version", "missing"),
-    [("java.base@17 jdk.incubator.vector@17", "11", True), ("java.base@21", "21", True)],
-)
-def test_a_java_that_cannot_start_spark_is_none(
-    submit: Submit, tmp_path: Path, modules: str, version: str, missing: bool
-) -> None:
-    java = tmp_path / "bin" / "java"
+def make_java(home: Path, modules: str, version: str) -> None:
+    """Make a program that answers as `java` does when it is asked what it is."""
+    java = home / "bin" / "java"
     java.parent.mkdir()
     listed = "\\n".join(modules.split())
     java.write_text(
@@ -98,6 +93,21 @@ def test_a_java_that_cannot_start_spark_is_none(
         f"*) echo '    java.specification.version = {version}' >&2;;\nesac\n"
     )
     java.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("modules", "version"), [("java.base@11 jdk.incubator.vector@11", "11"), ("java.base@21", "21")]
+)
+def test_a_java_that_cannot_start_spark_is_none(submit: Submit, tmp_path: Path, modules: str, version: str) -> None:
+    make_java(tmp_path, modules, version)
     done = submit("query")
-    assert done.returncode == BAD_USE
+    assert (done.returncode, done.stdout) == (BAD_USE, "")
     assert "a full JDK of Java 17 or newer is needed" in done.stderr
+
+
+def test_a_java_that_can_start_spark_is_taken(submit: Submit, tmp_path: Path) -> None:
+    make_java(tmp_path, "java.base@17 jdk.incubator.vector@17", "17")
+    done = submit("query")
+    assert done.returncode != 0  # it ends later: there is no Python in the environment
+    assert "JDK" not in done.stderr
+    assert "/venv/bin/python" in done.stderr

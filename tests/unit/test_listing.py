@@ -1,0 +1,167 @@
+"""Listing: which files a location stands for, and that an odd name, link or pipe among them stops nobody."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from dedup import storage
+from dedup.errors import Reason, Reject
+
+Put = Callable[[Iterable[str]], list[str]]
+
+NAMES = [
+    "plain.jpg",
+    "with space.jpg",
+    "ünïcode 写真 🦊.png",
+    "100%.jpg",
+    "%20.jpg",
+    "hash#1.jpg",
+    "a?b.jpg",
+    "star*.jpg",
+    "[brackets].jpg",
+    "[a-z]",
+    "{curly}.jpg",
+    "no ending",
+    ".hidden",
+    "new\nline.jpg",
+    "back\\slash.jpg",
+    "quote'\".jpg",
+    "colon:1.jpg",
+    "a=b.jpg",
+]
+
+
+def listed(location: str | Path) -> list[str]:
+    """Return the paths of all files under a location that can be read, sorted."""
+    return sorted(entry.path for entry in storage.listing(os.fspath(location)) if entry.reject is None)
+
+
+def rejected(location: str | Path) -> dict[str, Reason]:
+    return {entry.path: entry.reject.reason for entry in storage.listing(os.fspath(location)) if entry.reject}
+
+
+def test_a_folder_stands_for_all_that_is_in_it(tmp_path: Path, put: Put) -> None:
+    paths = put(["a.jpg", "x/b.jpg", "x/y/z/c", "x/y/d.txt"])
+    (tmp_path / "empty").mkdir()
+    assert listed(tmp_path) == listed(f"{tmp_path}/") == listed(f"file://{tmp_path}") == paths
+
+
+def test_an_entry_has_the_length_and_time_of_its_file(tmp_path: Path, put: Put) -> None:
+    (path,) = put(["a.jpg"])
+    os.utime(path, (0, 1_700_000_000.25))
+    (entry,) = storage.listing(os.fspath(tmp_path))
+    assert entry == storage.Entry(path, 5, datetime.fromtimestamp(1_700_000_000.25, UTC), None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_listed_and_read_as_it_is(tmp_path: Path, put: Put, name: str) -> None:
+    (path,) = put([name])
+    assert listed(tmp_path) == [path]
+    assert storage.read(path) == name.encode()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_exists_is_no_pattern(tmp_path: Path, put: Put, name: str) -> None:
+    put(["star1.jpg", "aXb.jpg", "b.jpg", "b", "a"])
+    (path,) = put([name])
+    (inside,) = put([f"in/{name}/file.jpg"])
+    assert listed(path) == [path]
+    assert listed(tmp_path / "in" / name) == [inside]
+
+
+PATTERNS = ["a1.jpg", "a2.png", "b1.jpg", "x/a1.jpg", "x/y/a3.jpg", "x/y/n.txt", "z/a1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*", PATTERNS),
+        ("*.jpg", ["a1.jpg", "b1.jpg"]),
+        ("a?.*", ["a1.jpg", "a2.png"]),
+        ("[ab]1.jpg", ["a1.jpg", "b1.jpg"]),
+        ("[!a]1.jpg", ["b1.jpg"]),
+        ("*/a1.jpg", ["x/a1.jpg", "z/a1.jpg"]),
+        ("x/*", ["x/a1.jpg", "x/y/a3.jpg", "x/y/n.txt"]),
+        ("x/*/*.jpg", ["x/y/a3.jpg"]),
+        ("**/a?.jpg", ["a1.jpg", "x/a1.jpg", "x/y/a3.jpg", "z/a1.jpg"]),
+        ("**", PATTERNS),
+        ("x/**/*.jpg", ["x/a1.jpg", "x/y/a3.jpg"]),
+        ("**/y", ["x/y/a3.jpg", "x/y/n.txt"]),
+        ("[xz]", ["x/a1.jpg", "x/y/a3.jpg", "x/y/n.txt", "z/a1.jpg"]),
+        ("[xz]/", ["x/a1.jpg", "x/y/a3.jpg", "x/y/n.txt", "z/a1.jpg"]),
+        ("*.gif", []),
+        ("A*", []),
+        ("none/*", []),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "file://", "file:"])
+def test_a_pattern_stands_for_what_it_matches(
+    tmp_path: Path, put: Put, scheme: str, pattern: str, names: list[str]
+) -> None:
+    put(PATTERNS)
+    assert listed(f"{scheme}{tmp_path}/{pattern}") == sorted(os.fspath(tmp_path / name) for name in names)
+
+
+@pytest.mark.parametrize("pattern", ["*.jpg", "./*.jpg", "../*/*.jpg"])
+def test_a_relative_pattern_is_one_of_the_working_folder(
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    (path,) = put(["here/a.jpg"])
+    monkeypatch.chdir(tmp_path / "here")
+    assert listed(pattern) == listed("a.jpg") == listed("") == [path]
+
+
+@pytest.mark.parametrize("location", ["nothing", "nothing/at/all", "a.jpg/below"])
+def test_where_nothing_is_nothing_is_listed(tmp_path: Path, put: Put, location: str) -> None:
+    put(["a.jpg"])
+    assert list(storage.listing(f"{tmp_path}/{location}")) == []
+
+
+def test_links_are_followed(tmp_path: Path, put: Put) -> None:
+    put(["real/a.jpg"])
+    os.symlink(tmp_path / "real", tmp_path / "folder")
+    os.symlink(tmp_path / "real/a.jpg", tmp_path / "file")
+    assert listed(tmp_path) == [f"{tmp_path}/{name}" for name in ("file", "folder/a.jpg", "real/a.jpg")]
+
+
+def test_a_loop_of_links_is_listed_once(tmp_path: Path, put: Put) -> None:
+    put(["top/a.jpg", "top/x/b.jpg"])
+    os.symlink(tmp_path / "top", tmp_path / "top/x/up")
+    os.symlink(".", tmp_path / "top/self")
+    assert listed(tmp_path / "top") == [f"{tmp_path}/top/a.jpg", f"{tmp_path}/top/x/b.jpg"]
+
+
+def test_links_to_nothing_are_rejected(tmp_path: Path, put: Put) -> None:
+    put(["a.jpg"])
+    os.symlink(tmp_path / "gone", tmp_path / "broken")
+    os.symlink(tmp_path / "around", tmp_path / "around")
+    assert rejected(tmp_path) == {f"{tmp_path}/broken": Reason.MISSING, f"{tmp_path}/around": Reason.UNREADABLE}
+    assert listed(tmp_path) == [f"{tmp_path}/a.jpg"]
+
+
+@pytest.mark.timeout(20)
+def test_nobody_waits_at_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert listed(tmp_path) == listed(tmp_path / "pipe") == [f"{tmp_path}/pipe"]
+    with pytest.raises(Reject) as caught:
+        storage.read(f"{tmp_path}/pipe")
+    assert caught.value.reason == Reason.UNREADABLE
+
+
+def test_a_name_that_is_not_utf8_is_rejected_by_a_name_that_is(tmp_path: Path, put: Put) -> None:
+    (path,) = put(["a.jpg"])
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", "wb"):
+        os.mkdir(os.fsencode(tmp_path) + b"/f\xff")
+    assert rejected(tmp_path) == dict.fromkeys([f"{tmp_path}/caf\\xe9.jpg", f"{tmp_path}/f\\xff"], Reason.UNREADABLE)
+    assert listed(tmp_path) == [path]
+
+
+@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="Arrow is asked first, and takes UTF-8 only")
+def test_a_location_that_is_not_utf8_is_rejected_too(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    with open(name, "wb"):
+        assert rejected(os.fsdecode(name)) == {f"{tmp_path}/caf\\xe9.jpg": Reason.UNREADABLE}
