@@ -106,7 +106,6 @@ def _page(
     rows: dict[str, list[dict[str, Any]]],
 ) -> str:
     small = report.thumbnails(tables.read(spark, question.report, "results"))
-    shown = {query.name: report.thumbnail(query.content) if query.content else None for query in found}
     facts = {
         "Features": question.features,
         "Model": model,
@@ -117,6 +116,5 @@ def _page(
             f"{name} (p = {question.p:g})" if name == "minkowski" else name for name in question.metrics
         ),
     }
-    by_hash = {query.name: query.sha256 for query in found}
-    answers = [report.Answer(name, shown[name] or small.get(by_hash[name]), rows[name]) for name in rows]
+    answers = [report.Answer(one.name, one.thumbnail or small.get(one.sha256), rows[one.name]) for one in found]
     return report.render(report.Report(question.title, facts, question.notes, question.metrics, answers, small))

@@ -77,11 +77,11 @@ def _network(task: _Task) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         _networks.clear()
         weights = task.parcel.open()
         with quiet():
-            _networks[key] = vgg16.predictor(weights, task.precision, task.batch_size, _cores())
+            _networks[key] = vgg16.predictor(weights, task.precision, task.batch_size, cores())
     return _networks[key]
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the cores that Spark gave to this task, `spark.task.cpus`."""
     context = TaskContext.get()
     return 1 if context is None else max(1, int(context.cpus()))
@@ -109,7 +109,7 @@ def _extract(batches: Iterator[pa.RecordBatch], task: _Task) -> Iterator[pa.Reco
     """Bytes in, features or a reason out, in order. Decoding goes ahead in threads while the network computes."""
     known: list[dict[str, Any]] = []
     pictures: list[pixels.Picture] = []
-    for row, picture in images.ahead(_look, images.rows(batches), _cores(), 2 * task.batch_size):
+    for row, picture in images.ahead(_look, images.rows(batches), cores(), 2 * task.batch_size):
         known.append(row)
         if picture is not None:
             pictures.append(picture)

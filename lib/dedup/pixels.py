@@ -5,6 +5,7 @@ What an image is, is told by its bytes, never by its name. docs/tables.md says w
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from contextlib import nullcontext
@@ -92,6 +93,21 @@ def open_upright(content: bytes) -> Image.Image:
         raise Reject(_reason(error), f"{type(error).__name__}: {error}") from error
     upright.info = {"dedup_format": name}
     return upright
+
+
+def thumbnail(content: bytes, side: int) -> str:
+    """Return an image as a small JPEG, its longer side of at most `side` pixels, in a data: URI.
+
+    Raises
+    ------
+    Reject
+        If the bytes hold no image.
+    """
+    image = open_upright(content)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=75)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _too_many(claim: str) -> Reject:

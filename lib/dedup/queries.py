@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from tqdm import tqdm
 
-from dedup import delivery, features, pixels, storage, tables
+from dedup import delivery, features, images, pixels, storage, tables
 from dedup.errors import Reject, UsageError
 from dedup.model import DEFAULT_BATCH_SIZE, Model
+
+THUMBNAIL = 176
+"""The longer side of a thumbnail, in pixels."""
+
+_READERS = 8
+_MANY = 100  # files from which reading them takes long enough to be shown
+_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Query:
 
     name: str  #: a path or a hash, as results show it
     sha256: str
-    content: bytes | None  #: the bytes of a file; None for what only the table knows
+    thumbnail: str | None  #: a data: URI of a file; None for what only the table knows
 
 
 @dataclass(frozen=True)
@@ -53,18 +61,15 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
     rejects: list[tuple[str, Reject]] = []
     for word in asked:
         files = list(storage.listing(word))
-        for entry in files:
-            try:
-                if entry.reject:
-                    raise entry.reject
-                content = storage.read(entry.path)
-                pixels.decode(content)
-            except Reject as reject:
-                if len(files) == 1:
-                    raise UsageError(f"--query {word}: not an image that can be read: {reject}") from reject
-                rejects.append((entry.path, reject))
-            else:
-                found[entry.path] = Query(entry.path, hashlib.sha256(content).hexdigest(), content)
+        with tqdm(total=len(files), desc="read queries", unit=" images", disable=len(files) < _MANY) as bar:
+            for query in images.ahead(_read, files, _READERS, 2 * _READERS):
+                bar.update()
+                if isinstance(query, Query):
+                    found[query.name] = query
+                elif len(files) == 1:
+                    raise UsageError(f"--query {word}: not an image that can be read: {query[1]}") from query[1]
+                else:
+                    rejects.append(query)
         if not files:
             known = _known(spark, location, word)
             found[known.name] = known
@@ -73,12 +78,23 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
     return list(found.values()), rejects
 
 
+def _read(entry: storage.Entry) -> Query | tuple[str, Reject]:
+    """Return the query for a file, or why it is none. The bytes are not kept: there may be thousands of files."""
+    try:
+        if entry.reject:
+            raise entry.reject
+        content = storage.read(entry.path)
+        return Query(entry.path, hashlib.sha256(content).hexdigest(), pixels.thumbnail(content, THUMBNAIL))
+    except Reject as reject:
+        return entry.path, reject
+
+
 def _known(spark: SparkSession, location: str, word: str) -> Query:
     """Return the query for a hash or a path that the table of images knows."""
-    images = tables.read(spark, location, "images")
+    files = tables.read(spark, location, "images")
     is_hash = re.fullmatch("[0-9a-f]{64}", word) is not None
     name = word if is_hash else storage.absolute(word)
-    rows = images.where(F.col("sha256" if is_hash else "path") == name).orderBy(F.desc("part")).limit(1).collect()
+    rows = files.where(F.col("sha256" if is_hash else "path") == name).orderBy(F.desc("part")).limit(1).collect()
     if not rows:
         raise UsageError(f"--query {word}: no such file, folder or pattern, and no such sha256 or path in {location}")
     return Query(name, rows[0]["sha256"], None)
@@ -111,10 +127,10 @@ def vectors(
     table = tables.read(spark, location, "features").where(F.col("model") == chosen)
     known = _look_up(table, {query.sha256 for query in queries})
     lacking = {query.sha256: query for query in queries if query.sha256 not in known}
-    if gone := [query.name for query in lacking.values() if query.content is None]:
+    if gone := [query.name for query in lacking.values() if query.thumbnail is None]:
         raise UsageError(f"--query {gone[0]}: {location} has no features of it: see its rejects")
     if lacking:
-        known |= _compute(spark, lacking.values(), model())
+        known |= _compute(spark, list(lacking.values()), model())
     stacked = np.frombuffer(b"".join(known[query.sha256] for query in queries), "<f4")
     return Queries(tuple(query.name for query in queries), stacked.reshape(len(queries), -1)), chosen
 
@@ -127,11 +143,25 @@ def _look_up(table: DataFrame, hashes: set[str]) -> dict[str, bytes]:
     return {row["sha256"]: bytes(row["features"]) for row in found.collect()}
 
 
-def _compute(spark: SparkSession, queries: Iterable[Query], model: Model) -> dict[str, bytes]:
-    rows = [(query.sha256, query.name, 0, query.content) for query in queries]
-    given = spark.createDataFrame(rows, "sha256 string, path string, bucket int, content binary")
+def _compute(spark: SparkSession, queries: list[Query], model: Model) -> dict[str, bytes]:
+    """Return the features of files by hash. The driver reads them, as executors may not see them, a chunk at a time."""
+    found: dict[str, bytes] = {}
     with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
-        described = features.describe(given, model, parcel, DEFAULT_BATCH_SIZE).collect()
-    if bad := next((row for row in described if row["reason"]), None):
-        raise UsageError(f"--query {bad['path']}: {bad['reason']}: {bad['detail']}")
-    return {row["sha256"]: bytes(row["features"]) for row in described}
+        for chunk in images.batched(queries, _CHUNK):
+            rows = [(query.sha256, query.name, 0, _again(query)) for query in chunk]
+            given = spark.createDataFrame(rows, "sha256 string, path string, bucket int, content binary")
+            for row in features.describe(given, model, parcel, DEFAULT_BATCH_SIZE).collect():
+                if row["reason"]:
+                    raise UsageError(f"--query {row['path']}: {row['reason']}: {row['detail']}")
+                found[row["sha256"]] = bytes(row["features"])
+    return found
+
+
+def _again(query: Query) -> bytes:
+    try:
+        content = storage.read(query.name)
+    except Reject as reject:
+        raise UsageError(f"--query {query.name}: {reject}") from reject
+    if hashlib.sha256(content).hexdigest() != query.sha256:
+        raise UsageError(f"--query {query.name}: its bytes change while they are read")
+    return content

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,17 +9,14 @@ from typing import Any
 
 import jinja2
 import pyarrow as pa
-from PIL import Image
 from pyspark.sql import DataFrame
 
 from dedup import storage
 from dedup.distances import METRICS
 from dedup.errors import Reject
 from dedup.images import record_batch, rows
-from dedup.pixels import open_upright
-
-_SIDE = 176
-"""The longer side of a thumbnail, in pixels."""
+from dedup.pixels import thumbnail
+from dedup.queries import THUMBNAIL
 
 _SIDE_OF_MANY = 96
 _MANY = 2000  # results from which a page would grow beyond tens of megabytes
@@ -48,18 +43,6 @@ class Report:
     thumbnails: dict[str, str]  #: data: URIs by sha256
 
 
-def thumbnail(content: bytes, side: int = _SIDE) -> str | None:
-    """Return a small JPEG of an image as a data: URI; None if the bytes hold no image."""
-    try:
-        image = open_upright(content)
-    except Reject:
-        return None
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=80 if side == _SIDE else 60)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
 def _make_thumbnails(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     types = {"sha256": pa.string(), "thumbnail": pa.string()}
     for row in rows(batches):
@@ -70,8 +53,7 @@ def _first(paths: list[str], side: int) -> str | None:
     """Return the thumbnail of the first path that can still be read."""
     for path in paths[:3]:
         try:
-            if made := thumbnail(storage.read(path), side):
-                return made
+            return thumbnail(storage.read(path), side)
         except Reject:
             continue
     return None
@@ -81,7 +63,7 @@ def thumbnails(results: DataFrame) -> dict[str, str]:
     """Return thumbnails of the voted images by sha256, made on executors from the first path that can be read."""
     many = results.count() > _MANY
     distinct = results.groupBy("sha256").agg({"paths": "max"}).toDF("sha256", "paths")
-    side = distinct.selectExpr("*", f"{_SIDE_OF_MANY if many else _SIDE} as side")
+    side = distinct.selectExpr("*", f"{_SIDE_OF_MANY if many else THUMBNAIL} as side")
     made = side.mapInArrow(_make_thumbnails, "sha256 string, thumbnail string")
     return {row["sha256"]: row["thumbnail"] for row in made.collect() if row["thumbnail"]}
 

@@ -157,3 +157,11 @@ def test_models_have_rows_of_their_own(spark: SparkSession, model: Model, tmp_pa
     counts = tables.read(spark, location, "features").groupBy("model").agg(F.count_distinct("sha256")).collect()
     assert [count for _, count in counts] == [2, 2]
     assert {entry.model for entry in features.models(location)} == {row["model"] for row in counts}
+
+
+def test_a_task_knows_the_cores_that_it_was_given(spark: SparkSession) -> None:
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"cores": [features.cores()]})
+
+    assert spark.range(0, 1, 1, 1).mapInArrow(count, "cores long").collect()[0]["cores"] == 1, "not the machine's"

@@ -128,6 +128,7 @@ def test_links_are_followed(tmp_path: Path, put: Put) -> None:
     assert listed(tmp_path) == [f"{tmp_path}/{name}" for name in ("file", "folder/a.jpg", "real/a.jpg")]
 
 
+@pytest.mark.timeout(20)
 def test_a_loop_of_links_is_listed_once(tmp_path: Path, put: Put) -> None:
     put(["top/a.jpg", "top/x/b.jpg"])
     os.symlink(tmp_path / "top", tmp_path / "top/x/up")

@@ -57,6 +57,8 @@ def png_that_claims(width: int, height: int) -> bytes:
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), Reason.UNSUPPORTED),
         (b"\0\0\0\x18ftyphevc\0\0\0\0msf1hevc" + bytes(99), Reason.UNSUPPORTED),
         pytest.param(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(99), Reason.UNSUPPORTED, marks=MIF1),
+        (png_that_claims(12_000, 12_000), Reason.TOO_MANY_PIXELS),
+        (png_that_claims(65_535, 65_535), Reason.TOO_MANY_PIXELS),
         (b"\x89PNG\r\n\x1a\n" + bytes(99), Reason.CORRUPT),
         (b"GIF89a", Reason.CORRUPT),
         (b"BM", Reason.CORRUPT),

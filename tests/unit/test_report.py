@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from dedup.distances import METRICS
-from dedup.report import Answer, Report, render, thumbnail
+from dedup.pixels import thumbnail
+from dedup.report import Answer, Report, render
 from PIL import Image
 
 Encode = Callable[..., bytes]
@@ -119,8 +118,7 @@ def test_names_are_shown_and_never_obeyed(hostile: str) -> None:
 
 
 def test_the_page_needs_nothing_else(photograph: Image.Image, encode: Encode) -> None:
-    picture = thumbnail(encode(photograph, "PNG"))
-    assert picture is not None
+    picture = thumbnail(encode(photograph, "PNG"), 176)
     report = Report("t", {}, [], list(METRICS), [Answer("q", picture, [row(1, "aa", ["a"], 1)])], {"aa": picture})
     html = render(report)
     assert "http:" not in html
@@ -141,29 +139,3 @@ def test_only_the_metrics_that_voted_are_counted() -> None:
     assert "●○" in found.texts
     silent = [attributes for tag, attributes in found.elements if tag == "tr" and attributes["class"] == "silent"]
     assert len(silent) == len(METRICS) - 1
-
-
-@pytest.mark.parametrize(("size", "made"), [((352, 176), (176, 88)), ((10, 20), (10, 20)), ((1, 4000), (1, 176))])
-@pytest.mark.parametrize("format", ["PNG", "JPEG"])
-def test_a_thumbnail_is_a_small_picture_in_the_page(
-    photograph: Image.Image, encode: Encode, size: tuple[int, int], made: tuple[int, int], format: str
-) -> None:
-    uri = thumbnail(encode(photograph.resize(size), format))
-    assert uri is not None
-    kind, _, data = uri.partition(",")
-    assert kind == "data:image/jpeg;base64"
-    small = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
-    assert small.size == made
-
-
-def test_a_thumbnail_may_be_smaller(photograph: Image.Image, encode: Encode) -> None:
-    content = encode(photograph.resize((960, 640)), "PNG")
-    large, small = thumbnail(content), thumbnail(content, side=96)
-    assert large is not None
-    assert small is not None
-    assert len(small) < len(large)
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_has_no_thumbnail(content: bytes) -> None:
-    assert thumbnail(content) is None
