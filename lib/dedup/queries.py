@@ -57,25 +57,27 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
     UsageError
         If a word stands for nothing, or for one file that is no image, or nothing is left.
     """
-    found: dict[str, Query] = {}
+    found: dict[str, list[Query]] = {}
     rejects: list[tuple[str, Reject]] = []
     for word in asked:
         files = list(storage.listing(word))
+        found[word] = []
         with tqdm(total=len(files), desc="read queries", unit=" images", disable=len(files) < _MANY) as bar:
             for query in images.ahead(_read, files, _READERS, 2 * _READERS):
                 bar.update()
                 if isinstance(query, Query):
-                    found[query.name] = query
+                    found[word].append(query)
                 elif len(files) == 1:
                     raise UsageError(f"--query {word}: not an image that can be read: {query[1]}") from query[1]
                 else:
                     rejects.append(query)
         if not files:
-            known = _known(spark, location, word)
-            found[known.name] = known
-    if not found:
+            del found[word]
+    known = _known(spark, location, [word for word in asked if word not in found])
+    queries = {query.name: query for word in asked for query in found.get(word) or known.get(word, [])}
+    if not queries:
         raise UsageError(f"--query: no images among {', '.join(asked)}")
-    return list(found.values()), rejects
+    return list(queries.values()), rejects
 
 
 def _read(entry: storage.Entry) -> Query | tuple[str, Reject]:
@@ -89,15 +91,21 @@ def _read(entry: storage.Entry) -> Query | tuple[str, Reject]:
         return entry.path, reject
 
 
-def _known(spark: SparkSession, location: str, word: str) -> Query:
-    """Return the query for a hash or a path that the table of images knows."""
-    files = tables.read(spark, location, "images")
-    is_hash = re.fullmatch("[0-9a-f]{64}", word) is not None
-    name = word if is_hash else storage.absolute(word)
-    rows = files.where(F.col("sha256" if is_hash else "path") == name).orderBy(F.desc("part")).limit(1).collect()
-    if not rows:
-        raise UsageError(f"--query {word}: no such file, folder or pattern, and no such sha256 or path in {location}")
-    return Query(name, rows[0]["sha256"], None)
+def _known(spark: SparkSession, location: str, words: list[str]) -> dict[str, list[Query]]:
+    """Return the queries for hashes and paths that the table of images knows, by word, from one scan for all."""
+    if not words:
+        return {}
+    names = {word: word if re.fullmatch("[0-9a-f]{64}", word) else storage.absolute(word) for word in words}
+    wanted = F.broadcast(spark.createDataFrame([(name,) for name in sorted(set(names.values()))], "name string"))
+    files = tables.latest(tables.read(spark, location, "images").select("path", "sha256", "part"), "path")
+    either = (F.col("name") == F.col("path")) | (F.col("name") == F.col("sha256"))
+    rows = files.join(wanted, either).select("name", "sha256").distinct().collect()
+    hashes = {row["name"]: row["sha256"] for row in rows}
+    if unknown := next((word for word in words if names[word] not in hashes), None):
+        raise UsageError(
+            f"--query {unknown}: no such file, folder or pattern, and no such sha256 or path in {location}"
+        )
+    return {word: [Query(name, hashes[name], None)] for word, name in names.items()}
 
 
 def vectors(
