@@ -113,7 +113,7 @@ while [ $# -gt 0 ]; do
     --py-files) [ $# -gt 1 ] || fail "--py-files needs a value"; own_files=$2; shift 2 ;;
     --deploy-mode=*) deploy_mode=${1#*=}; shift ;;
     --deploy-mode) [ $# -gt 1 ] || fail "--deploy-mode needs a value"; deploy_mode=$2; shift 2 ;;
-    --verbose | -v | --supervise | --load-spark-defaults | --*=*) options+=("$1"); shift ;;
+    --version | --verbose | -v | --supervise | --load-spark-defaults | --*=*) options+=("$1"); shift ;;
     -*) [ $# -gt 1 ] || fail "$1 needs a value"; options+=("$1" "$2"); shift 2 ;;
     *) is_job "$1" || fail "no such job: $1 (see ./submit.sh --help)"; job=$1; shift; break ;;
   esac

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from dedup.features import Extracted
 from dedup.images import Ingested
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = "seeded:7"

@@ -30,18 +30,21 @@ class Sums:
     squared: Array  #: sum of (x - q)^2
     power: Array  #: (sum of |x - q|^p)^(1/p)
     skew: Array  #: sum of (x - q)(x + q), which is |x|^2 - |q|^2 without cancellation
+    product: Array  #: sum of x q
     rows: Array  #: |x|^2
     queries: Array  #: |q|^2, shape (1, queries)
 
 
 def _cosine(sums: Sums) -> Array:
-    # 1 - cos = (|x-q|^2 - (|x|-|q|)^2) / (2 |x| |q|), where |x|-|q| = (|x|^2-|q|^2) / (|x|+|q|).
+    # 1 - cos = (|x-q|^2 - (|x|-|q|)^2) / (2 |x| |q|), where |x|-|q| = (|x|^2-|q|^2) / (|x|+|q|): exact where x is near
+    # q. Where their lengths differ, it is the squares that cancel, and 1 - x.q / (|x| |q|) does not.
     x, q = np.sqrt(sums.rows), np.sqrt(sums.queries)
     gap = sums.skew / np.where(x + q > 0, x + q, 1)
-    product = x * q
-    distance = (sums.squared - gap * gap) / np.where(product > 0, 2 * product, 1)
-    one_is_zero = (product == 0) & (x + q > 0)
-    return np.where(one_is_zero, 1.0, np.clip(distance, 0, 2))
+    lengths = np.where(x * q > 0, x * q, 1)
+    alike = (x < 2 * q) & (q < 2 * x)
+    distance = np.where(alike, (sums.squared - gap * gap) / (2 * lengths), 1 - sums.product / lengths)
+    both_are_zero = x + q == 0
+    return np.where(both_are_zero, 0.0, np.clip(distance, 0, 2))
 
 
 def _dice(sums: Sums) -> Array:
@@ -65,10 +68,10 @@ METRICS: dict[str, Callable[[Sums], Array]] = {
 # are not set.
 @numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _collect(rows: Vectors, queries: Vectors, p: float, out: Array) -> None:
-    """Fill out, of shape (5, rows, queries), with sums of |d|, d^2, |d|^p, d (x + q), x^2 as doubles."""
+    """Fill out, of shape (6, rows, queries), with sums of |d|, d^2, |d|^p, d (x + q), x^2, x q."""
     for i in range(rows.shape[0]):
         for j in range(queries.shape[0]):
-            absolute, squared, power, skew, norm = 0.0, 0.0, 0.0, 0.0, 0.0
+            absolute, squared, power, skew, norm, product = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             if p == 3.0:
                 for k in range(rows.shape[1]):
                     x, q = np.float64(rows[i, k]), np.float64(queries[j, k])
@@ -78,6 +81,7 @@ def _collect(rows: Vectors, queries: Vectors, p: float, out: Array) -> None:
                     power += d * d * abs(d)
                     skew += d * (x + q)
                     norm += x * x
+                    product += x * q
             else:
                 for k in range(rows.shape[1]):
                     x, q = np.float64(rows[i, k]), np.float64(queries[j, k])
@@ -87,11 +91,13 @@ def _collect(rows: Vectors, queries: Vectors, p: float, out: Array) -> None:
                     power += abs(d) ** p
                     skew += d * (x + q)
                     norm += x * x
+                    product += x * q
             out[0, i, j] = absolute
             out[1, i, j] = squared
             out[2, i, j] = power
             out[3, i, j] = skew
             out[4, i, j] = norm
+            out[5, i, j] = product
 
 
 _LOST = 1e-280
@@ -106,14 +112,14 @@ def _minkowski(x: Vectors, q: Vectors, p: float) -> float:
 
 
 def _sums(rows: Vectors, queries: Vectors, p: float) -> Sums:
-    out = np.empty((5, len(rows), len(queries)))
+    out = np.empty((6, len(rows), len(queries)))
     _collect(rows, queries, p, out)
-    absolute, squared, power, skew, norm = out
+    absolute, squared, power, skew, norm, product = out
     root = power ** (1 / p)
     beyond = (squared > 0) & ((power < _LOST) | (np.isinf(power) & np.isfinite(squared)))
     for i, j in np.argwhere(beyond):
         root[i, j] = _minkowski(rows[i], queries[j], p)
-    return Sums(absolute, squared, root, skew, norm, (queries.astype(np.float64) ** 2).sum(axis=1)[None, :])
+    return Sums(absolute, squared, root, skew, product, norm, (queries.astype(np.float64) ** 2).sum(axis=1)[None, :])
 
 
 def distances(rows: Vectors, queries: Vectors, p: float = DEFAULT_P) -> dict[str, Array]:

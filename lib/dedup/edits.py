@@ -10,7 +10,7 @@ Edit = Callable[[Image.Image], Image.Image]
 
 
 def _blurred(image: Image.Image) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(max(image.size) / 150))
+    return image.filter(ImageFilter.GaussianBlur(max(1, max(image.size) / 150)))
 
 
 def _text(image: Image.Image) -> Image.Image:

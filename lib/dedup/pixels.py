@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from dedup.errors import Reason, Reject
 from dedup.quiet import quiet
@@ -125,38 +126,65 @@ def _reason(error: Exception) -> Reason:
 
 def _unidentified(content: bytes) -> Reject:
     """Say what is wrong with bytes that no decoder of FORMATS takes."""
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIF:
+        return Reject(Reason.UNSUPPORTED, "begins like HEIF, which is not decoded here")
     for name, (_, accept) in Image.OPEN.items():
-        if accept is not None and accept(content[:16]) is True:
+        if accept is not None and _accepts(accept, content):
             if name in FORMATS:
                 return Reject(Reason.CORRUPT, f"begins like {name}, but its header cannot be read")
             return Reject(Reason.UNSUPPORTED, f"begins like {name}, which is not decoded here")
-    if content[4:8] == b"ftyp" and content[8:12] in {b"heic", b"heix", b"mif1", b"msf1", b"hevc"}:
-        return Reject(Reason.UNSUPPORTED, "begins like HEIF, which is not decoded here")
     return Reject(Reason.NOT_AN_IMAGE, "no known image format")
 
 
-def _oriented(image: Image.Image) -> Image.Image:
-    image.load()  # outside of the try: broken pixels are not broken EXIF
+def _accepts(accept: Callable[[bytes], bool | str], content: bytes) -> bool:
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF says nothing about which way is up
+        return accept(content[:16]) is True
+    except Exception:  # some read a number where fewer bytes are
+        return False
+
+
+_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+
+
+def _oriented(image: Image.Image) -> Image.Image:
+    """Return the image upright. Only the one tag is read: ImageOps.exif_transpose fails on others that are broken."""
+    image.load()
+    try:
+        undo = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # EXIF that cannot be read says nothing about which way is up
         return image
+    return image if undo is None else image.transpose(undo)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Return the image in RGB: alpha on white, 16 bits and more scaled to 8."""
     if image.mode.startswith("I"):
         # Integers of 16 bits, the mode "I" too: that is how Pillow opens most greyscale files of more than 8 bits.
-        values = np.asarray(image, np.float64).clip(0, 65535) / 257
-        return Image.fromarray(values.round().astype(np.uint8), "L").convert("RGB")
+        values = np.asarray(image).astype(np.int32).clip(0, 65535)
+        values += 128  # in place: an image can be of a hundred million pixels
+        values //= 257
+        return Image.fromarray(values.astype(np.uint8), "L").convert("RGB")
     if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, np.float64), posinf=255.0)
-        scaled = values * 255 if values.max(initial=0) <= 1 else values
-        return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8), "L").convert("RGB")
+        levels = np.nan_to_num(np.asarray(image, np.float32), posinf=255.0)
+        if levels.max(initial=0) <= 1:
+            levels *= 255
+        return Image.fromarray(levels.clip(0, 255, out=levels).round().astype(np.uint8), "L").convert("RGB")
     if image.mode == "LAB":
         raise Reject(Reason.UNSUPPORTED, "CIE Lab colours")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        white = Image.new("RGB", rgba.size, "white")
+        white.paste(rgba, mask=rgba)
+        return white
     return image.convert("RGB")

@@ -56,9 +56,13 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
     UsageError
         If the location's scheme is not one of those that can be read.
     """
+    try:
+        location.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{os.fsencode(location)!r}: a location must be UTF-8") from error
     uri = _URI.fullmatch(location)
     if uri is None:
-        return fs.LocalFileSystem(), os.path.abspath(location)
+        return fs.LocalFileSystem(), re.sub("^/+", "/", os.path.abspath(location))
     scheme = uri["scheme"].lower()
     if scheme not in _SCHEMES:
         raise UsageError(f"{location}: cannot read {scheme}: locations; possible are paths and {', '.join(_SCHEMES)}")
@@ -105,8 +109,8 @@ def exists(location: str) -> bool:
     UsageError
         If the storage does not answer: no such host, no permission.
     """
-    where, path = locate(location)
     try:
+        where, path = locate(location)
         return bool(where.get_file_info(path).type != fs.FileType.NotFound)
     except OSError as error:
         raise UsageError(f"{location}: {str(error).splitlines()[0]}") from error
@@ -119,9 +123,18 @@ def is_folder(location: str) -> bool:
 
 
 def names(location: str) -> list[str]:
-    """Return the sorted names in a folder; of a folder that does not exist, none."""
+    """Return the sorted names in a folder; of a folder that does not exist, none.
+
+    Raises
+    ------
+    UsageError
+        If it is not a folder, or cannot be listed.
+    """
     where, path = locate(location)
-    return sorted(info.base_name for info in where.get_file_info(fs.FileSelector(path, allow_not_found=True)))
+    try:
+        return sorted(info.base_name for info in where.get_file_info(fs.FileSelector(path, allow_not_found=True)))
+    except OSError as error:
+        raise UsageError(f"{location}: {str(error).splitlines()[0]}") from error
 
 
 def listing(location: str) -> Iterator[Entry]:
@@ -139,14 +152,20 @@ def listing(location: str) -> Iterator[Entry]:
     if exists(location):
         yield from _walk(location)
     elif _MAGIC.search(location):
-        head = location[: _MAGIC.search(location).start()]  # type: ignore[union-attr]
-        folder, _, _ = head.rpartition("/")
-        base = absolute(folder or ("/" if location.startswith("/") else "."))
-        pattern = location[len(folder) + 1 :] if folder or location.startswith("/") else location
-        if exists(base):
-            for entry in _walk(base):
-                if matches(entry.path[len(base) :].strip("/").split("/"), pattern.strip("/").split("/")):
-                    yield entry
+        base, pattern = _split(location)
+        for entry in _walk(base):
+            if matches(entry.path[len(base) :].strip("/").split("/"), pattern):
+                yield entry
+
+
+def _split(location: str) -> tuple[str, list[str]]:
+    """Return the longest folder that exists on the way to a pattern, and the names of the pattern below it."""
+    names = absolute(location).split("/")
+    for length in range(len(names) - 1, 0, -1):
+        base = "/".join(names[:length]) or "/"
+        if not base.endswith(":/") and is_folder(base):
+            return base, names[length:]
+    return absolute("."), names
 
 
 def matches(path: list[str], pattern: list[str]) -> bool:
@@ -167,7 +186,7 @@ def matches(path: list[str], pattern: list[str]) -> bool:
 def _walk(location: str) -> Iterator[Entry]:
     where, path = locate(location)
     if isinstance(where, fs.LocalFileSystem):
-        yield from _walk_local(path, frozenset())
+        yield from _walk_local(path)
         return
     info = where.get_file_info(path)
     found = [info] if info.type == fs.FileType.File else where.get_file_info(fs.FileSelector(path, recursive=True))
@@ -177,26 +196,25 @@ def _walk(location: str) -> Iterator[Entry]:
             yield Entry(root + info.path, info.size, info.mtime)
 
 
-def _walk_local(path: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
-    """List local files; `above` holds device and inode of the folders on the way down, for loops of links."""
-    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-    if shown != path:
-        yield Entry(shown, reject=Reject(Reason.UNREADABLE, "the name is not UTF-8"))
-        return
-    try:
-        status = os.stat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            yield Entry(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-            return
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            return
-        below = sorted(os.listdir(path))
-    except OSError as error:
-        yield Entry(path, reject=_reject(error))
-        return
-    for name in below:
-        yield from _walk_local(os.path.join(path, name), above | {here})
+def _walk_local(root: str) -> Iterator[Entry]:
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    while waiting:
+        path, above = waiting.pop()  # `above` holds device and inode of the folders on the way down, for loops of links
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        if shown != path:
+            yield Entry(shown, reject=Reject(Reason.UNREADABLE, "the name is not UTF-8"))
+            continue
+        try:
+            status = os.stat(path)
+            if not stat.S_ISDIR(status.st_mode):
+                yield Entry(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+                continue
+            here = (status.st_dev, status.st_ino)
+            below = sorted(os.listdir(path), reverse=True) if here not in above else []
+        except OSError as error:
+            yield Entry(path, reject=_reject(error))
+            continue
+        waiting.extend((os.path.join(path, name), above | {here}) for name in below)
 
 
 def read(path: str, limit: int = MAX_BYTES) -> bytes:
@@ -249,7 +267,7 @@ def write(location: str, content: bytes) -> None:
     """
     where, path = locate(location)
     try:
-        where.create_dir(path.rpartition("/")[0], recursive=True)
+        where.create_dir(path.rpartition("/")[0] or "/", recursive=True)
         if isinstance(where, fs.LocalFileSystem):  # an object store shows an object only when it is whole; a disk, not
             with open(path + ".part", "wb") as file:
                 file.write(content)

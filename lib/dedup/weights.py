@@ -153,20 +153,27 @@ def _flatten(named: list[Named], source: str) -> NDArray[np.float32]:
     """Put named arrays in the order of vgg16.SHAPES. A name counts if one of its words is a layer's name."""
     flat = np.empty(vgg16.SIZE, np.float32)
     missing = dict.fromkeys(vgg16.SHAPES)
+    seen = set()
     wrong = []
     places = vgg16.tensors(flat)
     for name, array in named:
         layer = next((layer for layer in vgg16.LAYERS if re.search(rf"(^|[/.]){layer}([/._:]|$)", name)), None)
-        if layer is None or array.ndim not in (1, 2, 4):
+        if layer is None or array.ndim not in (1, 2, 4) or name.startswith("/optimizer"):
             continue
         key = (layer, "bias" if array.ndim == 1 else "kernel")
         missing.pop(key, None)
-        if array.shape != vgg16.SHAPES[key]:
+        if key in seen:
+            wrong.append(f"two arrays for {layer} {key[1]}")
+        elif array.dtype.kind not in "fiu":
+            wrong.append(f"{layer} {key[1]} holds {array.dtype}, not numbers")
+        elif array.shape != vgg16.SHAPES[key]:
             wrong.append(f"{layer} {key[1]} has shape {array.shape}, not {vgg16.SHAPES[key]}")
-        elif not np.isfinite(array).all():
-            wrong.append(f"{layer} {key[1]} holds numbers that are not finite")
         else:
-            places[key][...] = array
+            with np.errstate(over="ignore"):
+                places[key][...] = array
+            if not np.isfinite(places[key]).all():
+                wrong.append(f"{layer} {key[1]} holds numbers that are not finite")
+        seen.add(key)
     if missing:
         wrong.append(f"missing: {', '.join(f'{layer} {role}' for layer, role in missing)}")
     if wrong:

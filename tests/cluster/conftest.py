@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from tests.samples import ROOT, WEIGHTS, make_images
 
 

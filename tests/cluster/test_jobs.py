@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
-
 from tests.cluster.conftest import Cluster, wait_for
 from tests.samples import WEIGHTS
 

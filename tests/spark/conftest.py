@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from pyspark.sql import SparkSession
+from tests.samples import ROOT, WEIGHTS, Lake, make_lake
+
 from dedup import features, images, weights
 from dedup.model import Model
-from pyspark.sql import SparkSession
-
-from tests.samples import ROOT, WEIGHTS, Lake, make_lake
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from pyspark.sql import SparkSession
+from tests.samples import Lake, picture
+
 from dedup import answers, features, tables, weights
 from dedup.answers import Question
 from dedup.errors import UsageError
 from dedup.model import Model
-from pyspark.sql import SparkSession
-
-from tests.samples import Lake, picture
 
 
 def no_model() -> NoReturn:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from tests.samples import Lake, make_images
+
 from dedup import answers, delivery, features, images, pixels, rounds, tables, vgg16
 from dedup.errors import Reason, UsageError
 from dedup.model import Model
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
-
-from tests.samples import Lake, make_images
 
 
 def vectors(spark: SparkSession, location: str) -> dict[str, bytes]:

@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
+from tests.samples import make_images
+
 from dedup import images, tables
 from dedup.errors import UsageError
-from pyspark.sql import SparkSession
-
-from tests.samples import make_images
 
 
 def rows(spark: SparkSession, location: str, table: str) -> list[dict[str, object]]:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dedup import results, tables
-from dedup.distances import METRICS, distances
-from dedup.queries import Queries
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+
+from dedup import results, tables
+from dedup.distances import METRICS, distances
+from dedup.queries import Queries
 
 TOP, WIDTH = 4, 16
 

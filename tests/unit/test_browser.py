@@ -7,10 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from dedup.distances import METRICS
 from dedup.pixels import thumbnail
 from dedup.report import Answer, Report, render
-from PIL import Image
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from dedup.distances import METRICS, distances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy.spatial import distance as scipy
+
+from dedup.distances import METRICS, distances
 
 Vector = NDArray[np.float32]
 

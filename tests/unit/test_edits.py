@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from dedup.edits import EDITS
 from PIL import Image, ImageOps
+
+from dedup.edits import EDITS
 
 UNDONE_BY: dict[str, Callable[[Image.Image], Image.Image]] = {
     "mirrored": ImageOps.mirror,

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from dedup.errors import Reject
 from dedup.pixels import SIDE, Picture, decode, thumbnail
-from PIL import Image
 
 Encode = Callable[..., bytes]
 

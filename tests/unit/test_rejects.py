@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dedup.errors import Reason, Reject
-from dedup.pixels import SIDE, Picture, decode
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from dedup.errors import Reason, Reject
+from dedup.pixels import SIDE, Picture, decode
 
 Encode = Callable[..., bytes]
 

@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from dedup.distances import METRICS
 from dedup.pixels import thumbnail
 from dedup.report import Answer, Report, render
-from PIL import Image
 
 Encode = Callable[..., bytes]
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
-from dedup.distances import METRICS, distances
-from dedup.errors import UsageError
-from dedup.results import Nominees, check, matrix
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from dedup.distances import METRICS, distances
+from dedup.errors import UsageError
+from dedup.results import Nominees, check, matrix
 
 WIDTH = 6
 Hashes = NDArray[np.bytes_]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from dedup import storage
 from dedup.errors import Reason, Reject, UsageError
 

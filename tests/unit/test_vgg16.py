@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dedup import vgg16, weights
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import distance as scipy
+
+from dedup import vgg16, weights
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 

@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
+from numpy.typing import NDArray
+
 from dedup import vgg16, weights
 from dedup.errors import UsageError
-from numpy.typing import NDArray
 
 Flat = NDArray[np.float32]
 Writer = Callable[[Path, Flat, Any], None]
