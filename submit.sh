@@ -149,7 +149,13 @@ case $master in
 esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
 # A user's own --driver-java-options win: they come last.
-logging="-Dlog4j2.configurationFile=file://$root/conf/log4j2.properties"
+logging="\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\""
+
+# Without a locale the JVM takes every letter beyond ASCII in an argument for a question mark.
+case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in
+  *UTF-8 | *utf8) ;;
+  *) export LC_ALL=C.UTF-8 ;;
+esac
 
 # Only the zip and what the environment holds can be imported: as on an executor, so on the driver.
 unset PYTHONPATH

@@ -34,7 +34,7 @@ def main() -> None:
             raise
         notes.append(SEEDED)
         job.say(SEEDED)
-        network = model.Model(weights.load("seeded"), options.precision)
+        network = model.Model(weights.load("seeded"), options.precision or model.PRECISIONS[0])
     hidden, locations = demo.hide(folder / "images", options.images)
     job.say(f"{len(hidden)} photographs, altered in {len(EDITS)} ways each: {', '.join(EDITS)}")
     spark = job.session("demo")

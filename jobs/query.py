@@ -50,8 +50,9 @@ def main() -> None:
     question = answers.Question(
         options.features, options.query, options.report, options.top, options.minkowski_p, options.metrics
     )
+    explicit = options.weights is not None or options.precision is not None
     spark = job.session("query")
-    answered = answers.ask(spark, question, lambda: job.load_model(options), explicit=options.weights is not None)
+    answered = answers.ask(spark, question, lambda: job.load_model(options), explicit=explicit)
     console.show(answered, options.metrics)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from dedup import features, queries, report, results, storage, tables
-from dedup.distances import METRICS
+from dedup import features, images, queries, report, results, rounds, storage, tables
+from dedup.distances import DEFAULT_P, METRICS
 from dedup.errors import Reject, UsageError
 from dedup.model import Model
 
@@ -22,7 +22,7 @@ class Question:
     asked: list[str]  #: files, folders, patterns, hashes or paths
     report: str  #: the folder for the table `results` and report.html
     top: int = results.DEFAULT_TOP
-    p: float = 3.0
+    p: float = DEFAULT_P
     metrics: Sequence[str] = tuple(METRICS)
     title: str = "Which images are like this one?"
     notes: list[str] = field(default_factory=list)
@@ -61,6 +61,8 @@ def ask(spark: SparkSession, question: Question, load: Callable[[], Model], expl
     tables.require(location, "features")
     storage.require_writable(question.report)
     made = {entry.model: entry for entry in features.models(location)}
+    if not made:
+        raise UsageError(f"{location}: no word of the model that made the features: run extract again")
     loaded: list[Model] = []
 
     def model() -> Model:
@@ -69,14 +71,17 @@ def ask(spark: SparkSession, question: Question, load: Callable[[], Model], expl
         return loaded[0]
 
     only = next(iter(made)) if len(made) == 1 and not explicit else model().id
+    images.require_finished(location)
     if not made[only].complete:
         raise UsageError(
             f"{location}: the features of {only} are incomplete: run the same extract again to finish them"
         )
     found, rejects = queries.collect(spark, location, question.asked)
-    asked, _ = queries.vectors(spark, location, found, only, model)
-    answer = results.results(spark, location, only, asked, question.top, question.p, question.metrics)
-    tables.replace(answer, question.report, "results")
+    asked = queries.vectors(spark, location, found, only, model)
+    voted = results.results(spark, location, made[only], asked, question.top, question.p, question.metrics)
+    with rounds.held(voted):
+        tables.replace(results.with_paths(voted, tables.read(spark, location, "images")), question.report, "results")
+    tables.tidy(question.report, "results")
     rows = _rows(spark, question.report, asked.names)
     page = f"{question.report.rstrip('/')}/report.html"
     storage.write(page, _page(spark, question, only, found, rows).encode())

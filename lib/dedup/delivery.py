@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark import Broadcast, SparkFiles
 from pyspark.sql import SparkSession
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
 
 
 class Parcel(Protocol):
@@ -67,6 +69,8 @@ class _Artifact:
     name: str
 
     def open(self) -> NDArray[np.float32]:
+        from pyspark import SparkFiles  # not in the thin client of Spark Connect, but on every worker
+
         return _mapped(SparkFiles.get(self.name))
 
 
@@ -74,7 +78,11 @@ def _folder() -> str:
     """Return a folder on the executor's disk that Spark clears when the application ends."""
     # A standalone worker names the application's own folders; its working folder stays behind.
     own = os.environ.get("SPARK_EXECUTOR_DIRS", "").split(os.pathsep)[0]
-    return own or SparkFiles.getRootDirectory()
+    if own:
+        return own
+    from pyspark import SparkFiles
+
+    return SparkFiles.getRootDirectory()
 
 
 def _mapped(path: str) -> NDArray[np.float32]:

@@ -17,7 +17,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup import delivery, images, pixels, rounds, storage, tables, vgg16
-from dedup.errors import Reason, Reject
+from dedup.batches import ahead, each_row, record_batch
+from dedup.errors import Reason, Reject, UsageError
 from dedup.model import Model
 from dedup.quiet import quiet
 
@@ -87,6 +88,19 @@ def cores() -> int:
     return 1 if context is None else max(1, int(context.cpus()))
 
 
+def _fetch(sha256: str, path: str, other: str) -> bytes:
+    """Return the bytes of a content from a path, or from another one where that has lost it."""
+    try:
+        content = storage.read(path)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise Reject(Reason.CHANGED, "other bytes than when it was listed")
+        return content
+    except Reject:
+        if other == path:
+            raise
+        return _fetch(sha256, other, other)
+
+
 def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
     """Return what is known of a content, and its picture unless it has to be rejected."""
     known = {name: row[name] for name in ("sha256", "path", "bucket")}
@@ -94,9 +108,7 @@ def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
     try:
         content = row["content"]
         if content is None:
-            content = storage.read(row["path"])
-            if hashlib.sha256(content).hexdigest() != row["sha256"]:
-                raise Reject(Reason.CHANGED, "other bytes than when it was listed")
+            content = _fetch(row["sha256"], row["path"], row["other"])
         stage = "decode"
         picture = pixels.decode(content)
     except Reject as reject:
@@ -109,7 +121,7 @@ def _extract(batches: Iterator[pa.RecordBatch], task: _Task) -> Iterator[pa.Reco
     """Bytes in, features or a reason out, in order. Decoding goes ahead in threads while the network computes."""
     known: list[dict[str, Any]] = []
     pictures: list[pixels.Picture] = []
-    for row, picture in images.ahead(_look, images.rows(batches), cores(), 2 * task.batch_size):
+    for row, picture in ahead(_look, each_row(batches), cores(), 2 * task.batch_size):
         known.append(row)
         if picture is not None:
             pictures.append(picture)
@@ -127,7 +139,7 @@ def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task
         found = _network(task)(np.stack([picture.pixels for picture in pictures]))
         vectors = (vector.astype("<f4", copy=False).tobytes() for vector in found)
     rows = [row if row["reason"] else row | {"features": next(vectors)} for row in known]
-    return images.record_batch(rows, _ARROW)
+    return record_batch(rows, _ARROW)
 
 
 def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size: int) -> DataFrame:
@@ -136,7 +148,8 @@ def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size:
     Parameters
     ----------
     rows
-        Columns sha256, path, bucket and content; where content is null, the bytes are read from the path.
+        Columns sha256, path, other, bucket and content; where content is null, the bytes are read from the path, or
+        from the other one.
     model
         What makes the features.
     parcel
@@ -145,7 +158,7 @@ def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size:
         How many pictures go through the network at a time.
     """
     task = _Task(parcel, model.precision, batch_size)
-    given = rows.select("sha256", "path", "bucket", "content")
+    given = rows.select("sha256", "path", "other", "bucket", "content")
     return given.mapInArrow(partial(_extract, task=task), _DESCRIBED)
 
 
@@ -156,6 +169,7 @@ class Made:
     model: str  #: the model's id
     weights: str  #: what the user asked for, for messages
     complete: bool  #: whether every content of the table of images has been through an extract that ended
+    stale: int = 0  #: rows whose content no file has any more
 
     def save(self, location: str) -> None:
         """Leave the file."""
@@ -164,14 +178,19 @@ class Made:
 
 def models(location: str) -> list[Made]:
     """Return the models of a table of features."""
-    found = [storage.read(f"{location}/_models/{name}") for name in storage.names(f"{location}/_models")]
-    return [Made(**json.loads(content)) for content in found]
+    names = [name for name in storage.names(f"{location}/_models") if not name.endswith(".part")]
+    return [Made(**json.loads(storage.read(f"{location}/_models/{name}"))) for name in names]
 
 
 def inventory(spark: SparkSession, table: str) -> DataFrame:
     """Return a row for each file of a table of images that was read: path, sha256, length, modified, bucket, part."""
-    unread = tables.read(spark, table, "rejects").where(F.col("stage").isin(*images.STAGES))
-    return tables.latest(tables.read(spark, table, "images"), "path").join(unread, "path", how="left_anti")
+    return tables.latest(tables.read(spark, table, "images"), "path").join(_unread(spark, table), "path", "left_anti")
+
+
+def _unread(spark: SparkSession, table: str) -> DataFrame:
+    """Return a row for each file of a table of images that could not be read."""
+    rejects = tables.read(spark, table, "rejects").where(F.col("stage").isin(*images.STAGES))
+    return tables.latest(rejects, "path")
 
 
 def extract(spark: SparkSession, table: str, location: str, model: Model, batch_size: int) -> Extracted:
@@ -195,15 +214,21 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, batch_
     """
     table, location = storage.absolute(table), storage.absolute(location)
     tables.require(table, "images")
+    images.require_finished(table)
     storage.require_writable(location)
+    if location != table and _has_bytes(tables.read(spark, location, "images")):
+        raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
     made = Made(model.id, model.weights.source, complete=False)
     made.save(location)
-    with images.held(inventory(spark, table)) as files, images.held(_todo(files, location, model.id)) as todo:
+    with rounds.held(inventory(spark, table)) as files, rounds.held(_todo(files, location, model.id)) as todo:
         if location != table:
             tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
         computed, parts = _compute(todo, table, location, model, batch_size)
-        counts = _settle(files, table, location, model.id, parts)
-    replace(made, complete=True).save(location)
+        counts, stale = _settle(files, table, location, model.id, parts)
+    for name in ("images", "rejects"):
+        if name == "rejects" or location != table:
+            tables.tidy(location, name)
+    replace(made, complete=True, stale=stale).save(location)
     return Extracted(model.id, computed=computed, **counts)
 
 
@@ -213,7 +238,7 @@ def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
     described = tables.read(spark, location, "features").where(F.col("model") == model).select("sha256")
     undecodable = tables.read(spark, location, "rejects").where(F.col("stage") == "decode").select("sha256")
     first = F.min(F.struct("path", "bucket", "part")).alias("first")
-    contents = files.groupBy("sha256").agg(first).select("sha256", "first.*")
+    contents = files.groupBy("sha256").agg(first, F.max("path").alias("other")).select("sha256", "first.*", "other")
     return contents.join(described.union(undecodable), "sha256", how="left_anti")
 
 
@@ -224,17 +249,17 @@ def _compute(todo: DataFrame, table: str, location: str, model: Model, batch_siz
     if todo.isEmpty():
         return 0, parts
     source = tables.read(spark, table, "images")
-    has_bytes = not source.where("content is not null").isEmpty()
+    has_bytes = _has_bytes(source)
     with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
 
         def work(rows: DataFrame, first: int, last: int) -> None:
             if has_bytes:
                 # The few paths of a round go to the bytes, never the bytes to the paths.
-                chosen = F.broadcast(rows.select("path", "part"))
-                given = source.where(F.col("bucket").between(first, last)).join(chosen, ["path", "part"], "left_semi")
+                chosen = F.broadcast(rows.select("path", "part", "other"))
+                given = source.where(F.col("bucket").between(first, last)).join(chosen, ["path", "part"])
             else:
-                given = images.spread(rows).withColumn("content", F.lit(None).cast("binary"))
-            with images.held(describe(given, model, parcel, batch_size)) as described:
+                given = rounds.spread(rows).withColumn("content", F.lit(None).cast("binary"))
+            with rounds.held(describe(given, model, parcel, batch_size)) as described:
                 good = described.where("reason is null").withColumn("model", F.lit(model.id))
                 tables.append(good, location, "features")
                 bad = described.where("reason is not null")
@@ -244,30 +269,34 @@ def _compute(todo: DataFrame, table: str, location: str, model: Model, batch_siz
         return rounds.run(todo, work, "extract"), parts
 
 
-def _settle(files: DataFrame, table: str, location: str, model: str, parts: list[str]) -> dict[str, int]:
-    """Leave in the rejects one row for each file that has no features, and count.
+def _has_bytes(table: DataFrame) -> bool:
+    return not table.where("content is not null").isEmpty()
+
+
+def _settle(files: DataFrame, table: str, location: str, model: str, parts: list[str]) -> tuple[dict[str, int], int]:
+    """Leave in the rejects one row for each file that has no features; return the counts, and the stale features'.
 
     A content that could not be decoded never can; one that could not be fetched is tried again by every run.
     """
     spark = files.sparkSession
-    unread = tables.read(spark, table, "rejects").where(F.col("stage").isin(*images.STAGES))
-    total = files.count() + unread.count()
+    unread = _unread(spark, table)
     own = tables.read(spark, location, "rejects")
     bad = tables.latest(own.where((F.col("stage") == "decode") | F.col("part").isin(parts)), "sha256")
-    failed = files.select("path", "sha256").join(bad.drop("path", "part"), "sha256")
+    described = tables.read(spark, location, "features").where(F.col("model") == model).select("sha256")
+    without = files.select("path", "sha256").join(described, "sha256", how="left_anti")
+    failed = without.join(bad.drop("path", "part"), "sha256")
     columns = tables.SCHEMAS["rejects"].names
     tables.replace(unread.select(*columns).union(failed.select(*columns)), location, "rejects")
 
-    described = tables.read(spark, location, "features").where(F.col("model") == model).select("sha256")
     counts = {
         "contents": files.select("sha256").distinct().count(),
-        "files": total,
+        "files": files.count() + unread.count(),
         "described": files.join(described, "sha256", how="left_semi").count(),
         "rejected": tables.read(spark, location, "rejects").count(),
     }
     if counts["files"] != counts["described"] + counts["rejected"]:
         raise RuntimeError(f"the counts do not add up: {counts}; run extract again")
-    return counts
+    return counts, described.join(files, "sha256", how="left_anti").count()
 
 
 def reasons(spark: SparkSession, location: str) -> list[tuple[str, int]]:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any
 
 import pyarrow as pa
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup import rounds, storage, tables
+from dedup.batches import ahead, batched, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
-
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 _READERS = 8
 """Files that a task reads at a time: what it waits for is mostly the storage."""
@@ -59,42 +53,11 @@ class Ingested:
     rejected: int  #: in its rejects
 
 
-def batched(rows: Iterable[In], size: int) -> Iterator[list[In]]:
-    """Cut rows into lists of a size, the last one shorter."""
-    iterator = iter(rows)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def ahead(work: Callable[[In], Out], rows: Iterable[In], threads: int, depth: int) -> Iterator[Out]:
-    """Do work on rows in threads, at most `depth` rows before they are asked for, and yield its outcomes in order."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Any] = deque()
-        for row in rows:
-            waiting.append(pool.submit(work, row))
-            if len(waiting) >= depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
-    """Return the rows of Arrow batches one by one: a batch of image bytes is never copied as a whole."""
-    for batch in batches:
-        for i in range(batch.num_rows):
-            yield batch.slice(i, 1).to_pylist()[0]
-
-
 def rejected(stage: str, reject: Reject | None) -> dict[str, str | None]:
     """Return the columns that say where and why a file gave nothing; None for a file that did."""
     if reject is None:
         return {"stage": None, "reason": None, "detail": None}
     return {"stage": stage, "reason": str(reject.reason), "detail": reject.detail[:500]}
-
-
-def record_batch(rows: list[dict[str, Any]], types: dict[str, pa.DataType]) -> pa.RecordBatch:
-    """Return rows as an Arrow batch of the given columns."""
-    return pa.RecordBatch.from_pylist(rows, pa.schema(list(types.items())))
 
 
 def _list(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -131,7 +94,7 @@ def _read(keep_bytes: bool, row: dict[str, Any]) -> dict[str, Any]:
 def _read_all(batches: Iterator[pa.RecordBatch], keep_bytes: bool) -> Iterator[pa.RecordBatch]:
     waiting: list[dict[str, Any]] = []
     size = 0
-    for row in ahead(partial(_read, keep_bytes), rows(batches), _READERS, 2 * _READERS):
+    for row in ahead(partial(_read, keep_bytes), each_row(batches), _READERS, 2 * _READERS, itemgetter("length")):
         waiting.append(row)
         size += len(row["content"] or b"")
         if size >= _BATCH_BYTES or len(waiting) >= _BATCH_ROWS:
@@ -139,22 +102,6 @@ def _read_all(batches: Iterator[pa.RecordBatch], keep_bytes: bool) -> Iterator[p
             waiting, size = [], 0
     if waiting:
         yield record_batch(waiting, _ARROW)
-
-
-@contextmanager
-def held(rows: DataFrame) -> Iterator[DataFrame]:
-    """Keep rows on the executors' disks for the time of a `with`: two tables are written from one computation."""
-    rows.persist(StorageLevel.DISK_ONLY)
-    try:
-        yield rows
-    finally:
-        rows.unpersist()
-
-
-def spread(rows: DataFrame) -> DataFrame:
-    """Return rows without bytes cut into as many equal tasks as run at a time, a bucket in few of them, sorted."""
-    tasks = rounds.slots(rows.sparkSession)
-    return rows.repartitionByRange(tasks, "bucket", "path").sortWithinPartitions("bucket", "path")
 
 
 def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True) -> Ingested:
@@ -177,23 +124,49 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
     UsageError
         If there are no files, or the table cannot be written.
     """
-    source = storage.absolute(source)
+    source, table = storage.absolute(source), storage.absolute(table)
+    if source == table:
+        raise UsageError(f"{table}: the table cannot be kept in the folder of the images")
     storage.require_writable(table)
-    with held(listing(spark, source)) as files:
+    own = F.col("path").startswith(f"{table}/")
+    with rounds.held(listing(spark, source).where(~own)) as files:
         total = files.count()
         if not total:
             nothing = "no files in it" if storage.exists(source) else "no such file, folder or pattern"
             raise UsageError(f"{source}: {nothing}")
-        with held(_new(files, table, rounds.buckets(total))) as todo:
+        storage.write(_unfinished(table), b"")
+        with rounds.held(_new(files, table, rounds.buckets(total))) as todo:
             parts = _reject(files, table)
 
             def work(rows: DataFrame, first: int, last: int) -> None:
-                with held(spread(rows).mapInArrow(partial(_read_all, keep_bytes=keep_bytes), _READ)) as read:
+                with rounds.held(
+                    rounds.spread(rows).mapInArrow(partial(_read_all, keep_bytes=keep_bytes), _READ)
+                ) as read:
                     tables.append(read.where("reason is null"), table, "images")
                     parts.extend(_reject(read, table))
 
-            read = rounds.run(todo, work, "ingest")
-        return _settle(files, table, parts, total, read)
+            count = rounds.run(todo, work, "ingest")
+        done = _settle(files, table, parts, total, count)
+    tables.tidy(table, "rejects")
+    storage.delete(_unfinished(table))
+    return done
+
+
+def _unfinished(table: str) -> str:
+    """Return the location of the mark that is there while an ingest has not come to its end."""
+    return f"{table}/_unfinished"
+
+
+def require_finished(table: str) -> None:
+    """Make sure that the last ingest into a table came to its end.
+
+    Raises
+    ------
+    UsageError
+        If it was stopped, or is still running.
+    """
+    if storage.exists(_unfinished(table)):
+        raise UsageError(f"{table}: an ingest has not come to its end: run it again to finish the table")
 
 
 _SAME = ["path", "length", "modified"]

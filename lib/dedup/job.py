@@ -41,14 +41,13 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--precision",
             choices=model.PRECISIONS,
-            default=model.PRECISIONS[0],
-            help="what the network computes in; bfloat16 is faster where the processor has it (default: %(default)s)",
+            help="what the network computes in (default: float32); bfloat16 is faster where the processor has it",
         )
 
 
 def load_model(options: argparse.Namespace) -> model.Model:
     """Return the model that the options of `Parser.add_model` name."""
-    return model.Model(weights.load(options.weights or weights.DEFAULT), options.precision)
+    return model.Model(weights.load(options.weights or weights.DEFAULT), options.precision or model.PRECISIONS[0])
 
 
 def positive(text: str) -> int:

@@ -161,7 +161,7 @@ def _oriented(image: Image.Image) -> Image.Image:
     """Return the image upright. Only the one tag is read: ImageOps.exif_transpose fails on others that are broken."""
     image.load()
     try:
-        undo = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        undo = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # EXIF that cannot be read says nothing about which way is up
         return image
     return image if undo is None else image.transpose(undo)

@@ -13,16 +13,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from dedup import delivery, features, images, pixels, storage, tables
+from dedup import batches, delivery, features, pixels, storage, tables
 from dedup.errors import Reject, UsageError
 from dedup.model import DEFAULT_BATCH_SIZE, Model
 
 THUMBNAIL = 176
 """The longer side of a thumbnail, in pixels."""
 
-_READERS = 8
+_READERS = 2  # each holds a decoded image
 _MANY = 100  # files from which reading them takes long enough to be shown
-_CHUNK = 256
+_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
         files = list(storage.listing(word))
         found[word] = []
         with tqdm(total=len(files), desc="read queries", unit=" images", disable=len(files) < _MANY) as bar:
-            for query in images.ahead(_read, files, _READERS, 2 * _READERS):
+            for query in batches.ahead(_read, files, _READERS, 2 * _READERS):
                 bar.update()
                 if isinstance(query, Query):
                     found[word].append(query)
@@ -108,10 +108,8 @@ def _known(spark: SparkSession, location: str, words: list[str]) -> dict[str, li
     return {word: [Query(name, hashes[name], None)] for word, name in names.items()}
 
 
-def vectors(
-    spark: SparkSession, location: str, queries: list[Query], made: str | None, model: Callable[[], Model]
-) -> tuple[Queries, str]:
-    """Return the queries with their vectors, and the id of the model that made them.
+def vectors(spark: SparkSession, location: str, queries: list[Query], made: str, model: Callable[[], Model]) -> Queries:
+    """Return the queries with their vectors.
 
     Contents that the table has are looked up; only the others go through the network.
 
@@ -122,17 +120,16 @@ def vectors(
     queries
         What is asked.
     made
-        The model whose features are looked up; None if the table has several.
+        The id of the model whose features are looked up.
     model
-        Called for the model if a query has to go through the network, or if `made` is None.
+        Called for the model itself if a query has to go through the network.
 
     Raises
     ------
     UsageError
-        If the table was made with another model, is incomplete, or lacks a content that only it could have.
+        If the table has no features of a content that only it could have.
     """
-    chosen = made if made is not None else model().id
-    table = tables.read(spark, location, "features").where(F.col("model") == chosen)
+    table = tables.read(spark, location, "features").where(F.col("model") == made)
     known = _look_up(table, {query.sha256 for query in queries})
     lacking = {query.sha256: query for query in queries if query.sha256 not in known}
     if gone := [query.name for query in lacking.values() if query.thumbnail is None]:
@@ -140,7 +137,7 @@ def vectors(
     if lacking:
         known |= _compute(spark, list(lacking.values()), model())
     stacked = np.frombuffer(b"".join(known[query.sha256] for query in queries), "<f4")
-    return Queries(tuple(query.name for query in queries), stacked.reshape(len(queries), -1)), chosen
+    return Queries(tuple(query.name for query in queries), stacked.reshape(len(queries), -1))
 
 
 def _look_up(table: DataFrame, hashes: set[str]) -> dict[str, bytes]:
@@ -155,9 +152,9 @@ def _compute(spark: SparkSession, queries: list[Query], model: Model) -> dict[st
     """Return the features of files by hash. The driver reads them, as executors may not see them, a chunk at a time."""
     found: dict[str, bytes] = {}
     with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
-        for chunk in images.batched(queries, _CHUNK):
-            rows = [(query.sha256, query.name, 0, _again(query)) for query in chunk]
-            given = spark.createDataFrame(rows, "sha256 string, path string, bucket int, content binary")
+        for chunk in batches.batched(queries, _CHUNK):
+            rows = [(query.sha256, query.name, query.name, 0, _again(query)) for query in chunk]
+            given = spark.createDataFrame(rows, "sha256 string, path string, other string, bucket int, content binary")
             for row in features.describe(given, model, parcel, DEFAULT_BATCH_SIZE).collect():
                 if row["reason"]:
                     raise UsageError(f"--query {row['path']}: {row['reason']}: {row['detail']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,10 +12,10 @@ import jinja2
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from dedup import storage
+from dedup import rounds, storage
+from dedup.batches import each_row, record_batch
 from dedup.distances import METRICS
 from dedup.errors import Reject
-from dedup.images import record_batch, rows
 from dedup.pixels import thumbnail
 from dedup.queries import THUMBNAIL
 
@@ -45,15 +46,17 @@ class Report:
 
 def _make_thumbnails(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     types = {"sha256": pa.string(), "thumbnail": pa.string()}
-    for row in rows(batches):
-        yield record_batch([{"sha256": row["sha256"], "thumbnail": _first(row["paths"], row["side"])}], types)
+    for row in each_row(batches):
+        yield record_batch([{"sha256": row["sha256"], "thumbnail": _first(row)}], types)
 
 
-def _first(paths: list[str], side: int) -> str | None:
-    """Return the thumbnail of the first path that can still be read."""
-    for path in paths[:3]:
+def _first(row: dict[str, Any]) -> str | None:
+    """Return the thumbnail of the first path that still has the content."""
+    for path in row["paths"][:3]:
         try:
-            return thumbnail(storage.read(path), side)
+            content = storage.read(path)
+            if hashlib.sha256(content).hexdigest() == row["sha256"]:
+                return thumbnail(content, row["side"])
         except Reject:
             continue
     return None
@@ -64,7 +67,9 @@ def thumbnails(results: DataFrame) -> dict[str, str]:
     many = results.count() > _MANY
     distinct = results.groupBy("sha256").agg({"paths": "max"}).toDF("sha256", "paths")
     side = distinct.selectExpr("*", f"{_SIDE_OF_MANY if many else THUMBNAIL} as side")
-    made = side.mapInArrow(_make_thumbnails, "sha256 string, thumbnail string")
+    made = side.repartition(rounds.slots(side.sparkSession)).mapInArrow(
+        _make_thumbnails, "sha256 string, thumbnail string"
+    )
     return {row["sha256"]: row["thumbnail"] for row in made.collect() if row["thumbnail"]}
 
 

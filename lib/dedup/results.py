@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from dedup import delivery, tables
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
+from dedup.features import Made
 from dedup.queries import Queries
 
 DEFAULT_TOP = 5
@@ -175,9 +176,12 @@ def check(top: int, p: float, metrics: Sequence[str]) -> None:
 
 
 def results(
-    spark: SparkSession, location: str, model: str, queries: Queries, top: int, p: float, metrics: Sequence[str]
+    spark: SparkSession, location: str, made: Made, queries: Queries, top: int, p: float, metrics: Sequence[str]
 ) -> DataFrame:
-    """Return the results of queries on a table of features: the poll of the metrics, with paths."""
-    features = tables.read(spark, location, "features").where(F.col("model") == model)
-    voted = poll(nominate(features, queries, top, p, metrics), top, metrics)
-    return with_paths(voted, tables.read(spark, location, "images"))
+    """Return the poll of the metrics on a table of features, for `with_paths`; keep it, or it is held twice."""
+    rows = tables.read(spark, location, "features").where(F.col("model") == made.model)
+    if made.stale:
+        present = tables.latest(tables.read(spark, location, "images"), "path").select("sha256")
+        gone = rows.select("sha256").join(present, "sha256", how="left_anti")
+        rows = rows.join(F.broadcast(gone), "sha256", how="left_anti")
+    return poll(nominate(rows, queries, top, p, metrics), top, metrics)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tqdm import tqdm
@@ -26,9 +28,25 @@ def buckets(files: int) -> int:
 
 
 def slots(spark: SparkSession) -> int:
-    """Return how many tasks Spark runs at a time: as many as it cuts a range into, in any kind of session."""
+    """Return how many tasks Spark runs at a time: cores, as many as it cuts a range into, by cores of a task."""
     partitions = spark.range(1 << 16).select(F.spark_partition_id().alias("partition"))
-    return int(partitions.distinct().count())
+    cores = partitions.distinct().count()
+    return max(1, int(cores / float(spark.conf.get("spark.task.cpus", "1") or 1)))
+
+
+@contextmanager
+def held(rows: DataFrame) -> Iterator[DataFrame]:
+    """Keep rows on the executors' disks for the time of a `with`: two tables are written from one computation."""
+    rows.persist(StorageLevel.DISK_ONLY)
+    try:
+        yield rows
+    finally:
+        rows.unpersist()
+
+
+def spread(rows: DataFrame) -> DataFrame:
+    """Return rows without bytes cut into as many equal tasks as run at a time, a bucket in few of them, sorted."""
+    return rows.repartitionByRange(slots(rows.sparkSession), "bucket", "path").sortWithinPartitions("bucket", "path")
 
 
 def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]]:
@@ -93,6 +111,6 @@ def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str
                 future.result()
                 bar.update(futures[future])
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # what is in flight ends; the rest does not begin
             raise
     return total

@@ -141,8 +141,8 @@ def listing(location: str) -> Iterator[Entry]:
     """List every file under a location: a file, a folder with all that is in it, or a pattern of `*`, `?`, `[..]`.
 
     A name that exists is never taken for a pattern. A pattern's match that is a folder stands for all that is in it,
-    and `**` for any number of folders. Links are followed; a folder that is reached twice on one way down, as in a
-    loop, is listed once.
+    and `**` for any number of folders. Links are followed, but not to a
+    folder that has been listed already.
 
     Yields
     ------
@@ -197,9 +197,12 @@ def _walk(location: str) -> Iterator[Entry]:
 
 
 def _walk_local(root: str) -> Iterator[Entry]:
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    # Device and inode of every folder so far: one that a link leads to again is not gone through again. Folders that
+    # link to each other would else be listed in every order that there is.
+    before: set[tuple[int, int]] = set()
+    waiting = [root]
     while waiting:
-        path, above = waiting.pop()  # `above` holds device and inode of the folders on the way down, for loops of links
+        path = waiting.pop()
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         if shown != path:
             yield Entry(shown, reject=Reject(Reason.UNREADABLE, "the name is not UTF-8"))
@@ -210,11 +213,13 @@ def _walk_local(root: str) -> Iterator[Entry]:
                 yield Entry(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
                 continue
             here = (status.st_dev, status.st_ino)
-            below = sorted(os.listdir(path), reverse=True) if here not in above else []
-        except OSError as error:
+            again = here in before and os.path.islink(path)
+            before.add(here)
+            below = [] if again else sorted(os.listdir(path), reverse=True)
+        except _FAILURES as error:
             yield Entry(path, reject=_reject(error))
             continue
-        waiting.extend((os.path.join(path, name), above | {here}) for name in below)
+        waiting.extend(os.path.join(path, name) for name in below)
 
 
 def read(path: str, limit: int = MAX_BYTES) -> bytes:
@@ -244,12 +249,16 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
                 return file.read()
         with where.open_input_stream(name) as stream:
             return bytes(stream.read())
-    except OSError as error:
+    except _FAILURES as error:
         raise _reject(error) from error
 
 
-def _reject(error: OSError) -> Reject:
-    detail = error.strerror or str(error)
+_FAILURES = (OSError, ValueError, OverflowError)
+"""How storages say no: Arrow raises a ValueError for names that it does not take, Python for times out of range."""
+
+
+def _reject(error: Exception) -> Reject:
+    detail = getattr(error, "strerror", None) or str(error)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Reject(Reason.MISSING, detail)
     if isinstance(error, PermissionError) or "ACCESS_DENIED" in detail:

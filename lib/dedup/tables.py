@@ -73,19 +73,27 @@ _PARQUET = {
         "parquet.enable.dictionary#content": "false",
         "parquet.block.size": str(32 << 20),
         "parquet.page.size.row.check.min": "4",
+        "parquet.page.size.row.check.max": "8",
     },
     "features": {"parquet.enable.dictionary#features": "false", "parquet.block.size": str(64 << 20)},
 }
 
 
 def _parts(location: str, table: str) -> list[str]:
-    """Return the names of the whole parts of a table, oldest first, from the last one on that replaced all before."""
+    """Return the names of the parts that make up a table, oldest first."""
+    return _since_replaced(_whole(location, table))
+
+
+def _whole(location: str, table: str) -> list[str]:
     folder = f"{location}/{table}"
-    parts = [
+    return [
         name
         for name in storage.names(folder)
         if name.startswith("part=") and storage.exists(f"{folder}/{name}/_SUCCESS")
     ]
+
+
+def _since_replaced(parts: list[str]) -> list[str]:
     last = max((i for i, name in enumerate(parts) if name.endswith(_ALL)), default=0)
     return parts[last:]
 
@@ -138,10 +146,17 @@ def _write(rows: DataFrame, location: str, table: str, end: str) -> str:
 
 
 def replace(rows: DataFrame, location: str, table: str) -> None:
-    """Put rows, which may be made of a table's own, in the place of all its rows, at once."""
-    before = _parts(location, table)
+    """Put rows, which may be made of a table's own, in the place of all its rows, at once.
+
+    What was there before stays on the disk until `tidy`: there may be DataFrames that are made of it.
+    """
     _write(rows, location, table, _ALL)
-    for name in before:
+
+
+def tidy(location: str, table: str) -> None:
+    """Delete the whole parts of a table that a later one has replaced."""
+    parts = _whole(location, table)
+    for name in parts[: len(parts) - len(_since_replaced(parts))]:
         storage.delete(f"{location}/{table}/{name}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -81,7 +82,14 @@ def seeded(seed: int) -> NDArray[np.float32]:
 
 
 def _imagenet() -> str:
-    """Return the path of Keras' ImageNet weights, from its cache or downloaded into it; Keras checks the hash."""
+    """Return the path of Keras' ImageNet weights, from its cache or downloaded into it, its hash checked."""
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    cached = os.path.join(home, "models", _KERAS_FILE)
+    if os.path.exists(cached):
+        with open(cached, "rb") as file:
+            if hashlib.file_digest(file, "md5").hexdigest() == _KERAS_MD5:
+                return cached
+    # Keras knows where its file is, and brings TensorFlow along: the driver has them only for a download.
     with quiet():
         import keras
         from keras.src.applications.vgg16 import WEIGHTS_PATH

@@ -165,3 +165,39 @@ def test_a_task_knows_the_cores_that_it_was_given(spark: SparkSession) -> None:
             yield pa.RecordBatch.from_pydict({"cores": [features.cores()]})
 
     assert spark.range(0, 1, 1, 1).mapInArrow(count, "cores long").collect()[0]["cores"] == 1, "not the machine's"
+
+
+def test_a_copy_that_is_left_gives_the_features_of_one_that_is_gone(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    path = make_images(tmp_path / "in", 1)[0]
+    (tmp_path / "in" / "zzz.png").write_bytes(path.read_bytes())
+    location = str(tmp_path / "features")
+    images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
+    path.unlink()
+    done = features.extract(spark, location, location, model, 4)
+    assert (done.files, done.described, done.rejected) == (2, 2, 0)
+
+
+def test_a_content_that_no_file_has_any_more_does_not_vote(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    paths = make_images(tmp_path / "in", 3)
+    location = str(tmp_path / "features")
+    for _ in range(2):
+        images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
+        features.extract(spark, location, location, model, 4)
+        paths[0].write_bytes(paths[1].read_bytes())
+    assert features.models(location)[0].stale == 1
+    answered = answers.ask(
+        spark, answers.Question(location, [str(paths[1])], str(tmp_path / "report")), lambda: model, explicit=False
+    )
+    rows = answered.rows[str(paths[1])]
+    assert [len(row["paths"]) for row in rows] == [2, 1]
+
+
+def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_images(tmp_path / f"{name} in", 2)
+        images.ingest(spark, str(tmp_path / f"{name} in"), str(tmp_path / name))
+    with pytest.raises(UsageError, match="choose another place"):
+        features.extract(spark, str(tmp_path / "one"), str(tmp_path / "two"), model, 4)
+    assert tables.read(spark, str(tmp_path / "two"), "images").where("content is not null").count() == 2

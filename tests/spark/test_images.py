@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from tests.samples import make_images
 
 from dedup import images, tables
@@ -114,3 +114,54 @@ def test_a_part_without_its_mark_does_not_exist(spark: SparkSession, tmp_path: P
     done = images.ingest(spark, str(tmp_path / "in"), table)
     assert (done.files, done.kept) == (6, 6)
     assert len(rows(spark, table, "images")) == 6
+
+
+def test_a_table_inside_the_folder_of_its_images_does_not_hold_itself(spark: SparkSession, tmp_path: Path) -> None:
+    make_images(tmp_path, 3)
+    table = str(tmp_path / "table")
+    for _ in range(2):
+        assert images.ingest(spark, str(tmp_path), table).files == 3
+    with pytest.raises(UsageError, match="cannot be kept in the folder of the images"):
+        images.ingest(spark, table, table)
+
+
+def test_a_stopped_ingest_is_not_read_as_whole(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "in", 80)
+    table, append = str(tmp_path / "table"), tables.append
+    written: list[str] = []
+
+    def failing(rows: DataFrame, where: str, name: str) -> str:
+        if len(written) == 1:
+            raise OSError("the disk is full")
+        written.append(name)
+        return append(rows, where, name)
+
+    monkeypatch.setattr(tables, "append", failing)
+    with pytest.raises(OSError, match="disk is full"):
+        images.ingest(spark, str(tmp_path / "in"), table)
+    monkeypatch.undo()
+    assert tables.exists(table, "images")
+    with pytest.raises(UsageError, match="run it again to finish"):
+        images.require_finished(table)
+    assert images.ingest(spark, str(tmp_path / "in"), table).kept == 80
+    images.require_finished(table)
+
+
+def test_a_file_that_grows_while_it_is_read_is_rejected(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = make_images(tmp_path / "in", 3)
+    new = images._new
+
+    def growing(files: DataFrame, table: str, buckets: int) -> DataFrame:
+        paths[0].write_bytes(paths[0].read_bytes() + b"more")
+        return new(files, table, buckets)
+
+    files_listed = images.listing(spark, str(tmp_path / "in")).count()
+    monkeypatch.setattr(images, "_new", growing)
+    done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    assert files_listed == done.files == 3
+    assert (done.kept, done.rejected) == (2, 1)
+    assert [row["reason"] for row in rows(spark, str(tmp_path / "table"), "rejects")] == ["changed"]

@@ -184,19 +184,14 @@ def test_minkowski_is_right_where_powers_are_hardly_above_zero() -> None:
     assert one(x, q, 20.0)["minkowski"] == pytest.approx(7e-17, rel=1e-6, abs=0)
 
 
-FAR_APART = pytest.mark.xfail(strict=True, reason="cosine cancels where one length is 1e16 times the other: 0, not 1")
-
-
-@pytest.mark.parametrize(
-    "length", [1.0, 1e5, 1e10, *(pytest.param(length, marks=FAR_APART) for length in (1e17, 1e20, 1e38))]
-)
+@pytest.mark.parametrize("length", [1.0, 1e5, 1e10, 1e17, 1e20, 1e38])
 def test_a_right_angle_has_cosine_1_at_any_length(length: float) -> None:
     x, q = np.array([[length, 0], [0, 1]], np.float32)
     assert one(x, q)["cosine"] == pytest.approx(1, abs=1e-5)
     assert one(q, x)["cosine"] == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("length", [0.001, 0.5, 1000.0, pytest.param(1e30, marks=FAR_APART)])
+@pytest.mark.parametrize("length", [0.001, 0.5, 1000.0, 1e30])
 def test_cosine_does_not_depend_on_length(length: float) -> None:
     x, q = random(2, 50)
     longer = (x.astype(np.float64) * length).astype(np.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dedup import storage
-from dedup.errors import Reason, Reject
+from dedup.errors import Reason, Reject, UsageError
 
 Put = Callable[[Iterable[str]], list[str]]
 
@@ -162,8 +162,6 @@ def test_a_name_that_is_not_utf8_is_rejected_by_a_name_that_is(tmp_path: Path, p
     assert listed(tmp_path) == [path]
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="Arrow is asked first, and takes UTF-8 only")
-def test_a_location_that_is_not_utf8_is_rejected_too(tmp_path: Path) -> None:
-    name = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
-    with open(name, "wb"):
-        assert rejected(os.fsdecode(name)) == {f"{tmp_path}/caf\\xe9.jpg": Reason.UNREADABLE}
+def test_a_location_that_is_not_utf8_is_bad_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="must be UTF-8"):
+        list(storage.listing(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")))

@@ -117,7 +117,7 @@ def test_what_is_deleted_is_gone(tmp_path: Path, put: Put) -> None:
         ("/a/%20 b", "/a/%20 b"),
         ("file:///a/%20#b", "/a/%20#b"),
         ("/a/s3://b", "/a/s3:/b"),
-        pytest.param("//a/b", "/a/b", marks=pytest.mark.xfail(strict=True, reason="normpath keeps two slashes")),
+        ("//a/b", "/a/b"),
     ],
 )
 def test_a_location_has_one_spelling(location: str, absolute: str) -> None:
