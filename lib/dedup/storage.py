@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 from pyarrow import fs
 
@@ -21,31 +22,31 @@ from dedup.errors import Reason, Reject, UsageError
 MAX_BYTES = 256 << 20
 """The largest file that is read, 256 MiB: it has to fit in a Python worker together with its pixels."""
 
-_URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+):/*(?P<rest>.*)", re.DOTALL)
+_URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+):(//(?P<authority>[^/]*))?(?P<path>.*)", re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
 
 
-def _hdfs(rest: str) -> tuple[fs.FileSystem, str]:
-    authority, _, path = rest.partition("/")
-    return fs.HadoopFileSystem.from_uri(f"hdfs://{authority or 'default'}"), "/" + path
-
-
-def _azure(rest: str) -> tuple[fs.FileSystem, str]:
-    container_account, _, path = rest.partition("/")
-    container, _, account = container_account.partition("@")
-    return fs.AzureFileSystem(account_name=account.partition(".")[0]), f"{container}/{path}"
+def _azure(authority: str) -> tuple[fs.FileSystem, str]:
+    container, _, account = authority.partition("@")
+    return fs.AzureFileSystem(account_name=account.partition(".")[0]), container
 
 
 _SCHEMES: dict[str, Callable[[str], tuple[fs.FileSystem, str]]] = {
-    "file": lambda rest: (fs.LocalFileSystem(), "/" + rest),
-    "dbfs": lambda rest: (fs.LocalFileSystem(), "/dbfs/" + rest),
-    "s3": lambda rest: (fs.S3FileSystem(), rest),
-    "s3a": lambda rest: (fs.S3FileSystem(), rest),
-    "gs": lambda rest: (fs.GcsFileSystem(), rest),
+    "file": lambda _: (fs.LocalFileSystem(), ""),
+    "dbfs": lambda _: (fs.LocalFileSystem(), "/dbfs"),
+    "s3": lambda bucket: (fs.S3FileSystem(), bucket),
+    "s3a": lambda bucket: (fs.S3FileSystem(), bucket),
+    "gs": lambda bucket: (fs.GcsFileSystem(), bucket),
     "abfs": _azure,
     "abfss": _azure,
-    "hdfs": _hdfs,
+    "hdfs": lambda host: (fs.HadoopFileSystem.from_uri(f"hdfs://{host or 'default'}"), ""),
 }
+"""By scheme, what stands between // and / becomes a file system and the path there that is the root of such URIs."""
+
+
+@cache  # a client is made once in a process, not for every file
+def _root(scheme: str, authority: str) -> tuple[fs.FileSystem, str]:
+    return _SCHEMES[scheme](authority)
 
 
 def locate(location: str) -> tuple[fs.FileSystem, str]:
@@ -66,7 +67,8 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
     scheme = uri["scheme"].lower()
     if scheme not in _SCHEMES:
         raise UsageError(f"{location}: cannot read {scheme}: locations; possible are paths and {', '.join(_SCHEMES)}")
-    return _SCHEMES[scheme](uri["rest"])
+    where, base = _root(scheme, uri["authority"] or "")
+    return where, base + uri["path"]
 
 
 def absolute(location: str) -> str:
@@ -190,10 +192,9 @@ def _walk(location: str) -> Iterator[Entry]:
         return
     info = where.get_file_info(path)
     found = [info] if info.type == fs.FileType.File else where.get_file_info(fs.FileSelector(path, recursive=True))
-    root = absolute(location)[: -len(path.rstrip("/"))]  # scheme and, where it is not part of the path, authority
     for info in found:
         if info.type != fs.FileType.Directory:
-            yield Entry(root + info.path, info.size, info.mtime)
+            yield Entry(location.rstrip("/") + info.path[len(path.rstrip("/")) :], info.size, info.mtime)
 
 
 def _walk_local(root: str) -> Iterator[Entry]:
