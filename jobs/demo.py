@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dedup import answers, console, demo, features, images, job, model, weights
+from dedup import answers, console, demo, features, images, job, model
 from dedup.edits import EDITS
 from dedup.errors import UsageError
 
@@ -28,13 +28,13 @@ def main() -> None:
     folder = Path(options.output).absolute()
     notes = []
     try:
-        network = job.load_model(options)
+        network = job.load_model(options.weights, options.precision)
     except UsageError:
         if options.weights:
             raise
         notes.append(SEEDED)
         job.say(SEEDED)
-        network = model.Model(weights.load("seeded"), options.precision or model.PRECISIONS[0])
+        network = job.load_model("seeded", options.precision)
     hidden, locations = demo.hide(folder / "images", options.images)
     job.say(f"{len(hidden)} photographs, altered in {len(EDITS)} ways each: {', '.join(EDITS)}")
     spark = job.session("demo")

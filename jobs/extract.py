@@ -26,7 +26,7 @@ def main() -> None:
         help="pictures that go through the network at a time: more need more memory (default: %(default)s)",
     )
     options = parser.parse_args()
-    network = job.load_model(options)
+    network = job.load_model(options.weights, options.precision)
     spark = job.session("extract")
     if options.images:
         images.ingest(spark, options.images, options.features, keep_bytes=False)

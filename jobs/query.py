@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import answers, console, distances, job, results
+from dedup import answers, console, distances, job, model, results
 
 
 def main() -> None:
@@ -10,8 +10,7 @@ def main() -> None:
     parser = job.Parser(
         "query",
         "Ask which images are like this one. Each metric names its nearest images, and those named by\n"
-        "most metrics win. "
-        "Leaves REPORT/results, a table, and REPORT/report.html, a page with pictures.",
+        "most metrics win. Leaves REPORT/results, a table, and REPORT/report.html, a page with pictures.",
     )
     parser.add_argument("--features", required=True, metavar="URI", help="a table of features made by extract")
     parser.add_argument(
@@ -52,7 +51,11 @@ def main() -> None:
     )
     explicit = options.weights is not None or options.precision is not None
     spark = job.session("query")
-    answered = answers.ask(spark, question, lambda: job.load_model(options), explicit=explicit)
+
+    def load() -> model.Model:
+        return job.load_model(options.weights, options.precision)
+
+    answered = answers.ask(spark, question, load, explicit)
     console.show(answered, options.metrics)
 
 

@@ -80,7 +80,7 @@ def ask(spark: SparkSession, question: Question, load: Callable[[], Model], expl
     asked = queries.vectors(spark, location, found, only, model)
     voted = results.results(spark, location, made[only], asked, question.top, question.p, question.metrics)
     with rounds.held(voted):
-        tables.replace(results.with_paths(voted, tables.read(spark, location, "images")), question.report, "results")
+        tables.replace(results.with_paths(voted, images.inventory(spark, location)), question.report, "results")
     tables.tidy(question.report, "results")
     rows = _rows(spark, question.report, asked.names)
     page = f"{question.report.rstrip('/')}/report.html"

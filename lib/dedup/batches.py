@@ -17,6 +17,25 @@ AHEAD_BYTES = 64 << 20
 """The most bytes that wait in a worker for what comes after them."""
 
 
+_DDL = {
+    pa.string(): "string",
+    pa.binary(): "binary",
+    pa.int32(): "int",
+    pa.int64(): "bigint",
+    pa.float64(): "double",
+    pa.timestamp("us", "UTC"): "timestamp",
+}
+
+
+def ddl(types: dict[str, pa.DataType]) -> str:
+    """Return the schema of Arrow columns as Spark is told it.
+
+    >>> ddl({"path": pa.string(), "width": pa.int32()})
+    'path string, width int'
+    """
+    return ", ".join(f"{name} {_DDL[kind]}" for name, kind in types.items())
+
+
 def batched(rows: Iterable[In], size: int) -> Iterator[list[In]]:
     """Cut rows into lists of a size, the last one shorter."""
     iterator = iter(rows)

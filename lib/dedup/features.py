@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup import delivery, images, pixels, rounds, storage, tables, vgg16
-from dedup.batches import ahead, each_row, record_batch
+from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 from dedup.model import Model
 from dedup.quiet import quiet
@@ -25,7 +25,7 @@ from dedup.quiet import quiet
 STAGES = ("fetch", "decode")
 """Where a content can fail after it has a hash: its bytes are read again, if no table holds them, and decoded."""
 
-_ARROW = {
+_DESCRIBED = {
     "sha256": pa.string(),
     "path": pa.string(),
     "bucket": pa.int32(),
@@ -40,11 +40,6 @@ _ARROW = {
 
 _ROWS = 256
 """The most rows of a batch that is handed on, when many contents in a row are bad."""
-
-_DESCRIBED = (
-    "sha256 string, path string, bucket int, features binary, width int, height int, format string, "
-    "stage string, reason string, detail string"
-)
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task
         found = _network(task)(np.stack([picture.pixels for picture in pictures]))
         vectors = (vector.astype("<f4", copy=False).tobytes() for vector in found)
     rows = [row if row["reason"] else row | {"features": next(vectors)} for row in known]
-    return record_batch(rows, _ARROW)
+    return record_batch(rows, _DESCRIBED)
 
 
 def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size: int) -> DataFrame:
@@ -159,7 +154,7 @@ def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size:
     """
     task = _Task(parcel, model.precision, batch_size)
     given = rows.select("sha256", "path", "other", "bucket", "content")
-    return given.mapInArrow(partial(_extract, task=task), _DESCRIBED)
+    return given.mapInArrow(partial(_extract, task=task), ddl(_DESCRIBED))
 
 
 @dataclass(frozen=True)
@@ -182,15 +177,9 @@ def models(location: str) -> list[Made]:
     return [Made(**json.loads(storage.read(f"{location}/_models/{name}"))) for name in names]
 
 
-def inventory(spark: SparkSession, table: str) -> DataFrame:
-    """Return a row for each file of a table of images that was read: path, sha256, length, modified, bucket, part."""
-    return tables.latest(tables.read(spark, table, "images"), "path").join(_unread(spark, table), "path", "left_anti")
-
-
-def _unread(spark: SparkSession, table: str) -> DataFrame:
-    """Return a row for each file of a table of images that could not be read."""
-    rejects = tables.read(spark, table, "rejects").where(F.col("stage").isin(*images.STAGES))
-    return tables.latest(rejects, "path")
+def under(spark: SparkSession, location: str, model: str) -> DataFrame:
+    """Return the rows of a table of features that one model made."""
+    return tables.read(spark, location, "features").where(F.col("model") == model)
 
 
 def extract(spark: SparkSession, table: str, location: str, model: Model, batch_size: int) -> Extracted:
@@ -220,14 +209,13 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, batch_
         raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
     made = Made(model.id, model.weights.source, complete=False)
     made.save(location)
-    with rounds.held(inventory(spark, table)) as files, rounds.held(_todo(files, location, model.id)) as todo:
+    with rounds.held(images.inventory(spark, table)) as files, rounds.held(_todo(files, location, model.id)) as todo:
         if location != table:
             tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
         computed, parts = _compute(todo, table, location, model, batch_size)
         counts, stale = _settle(files, table, location, model.id, parts)
     for name in ("images", "rejects"):
-        if name == "rejects" or location != table:
-            tables.tidy(location, name)
+        tables.tidy(location, name)
     replace(made, complete=True, stale=stale).save(location)
     return Extracted(model.id, computed=computed, **counts)
 
@@ -235,7 +223,7 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, batch_
 def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
     """Return the contents without features, each with the file that stands for it."""
     spark = files.sparkSession
-    described = tables.read(spark, location, "features").where(F.col("model") == model).select("sha256")
+    described = under(spark, location, model).select("sha256")
     undecodable = tables.read(spark, location, "rejects").where(F.col("stage") == "decode").select("sha256")
     first = F.min(F.struct("path", "bucket", "part")).alias("first")
     contents = files.groupBy("sha256").agg(first, F.max("path").alias("other")).select("sha256", "first.*", "other")
@@ -279,10 +267,10 @@ def _settle(files: DataFrame, table: str, location: str, model: str, parts: list
     A content that could not be decoded never can; one that could not be fetched is tried again by every run.
     """
     spark = files.sparkSession
-    unread = _unread(spark, table)
+    unread = images.unread(spark, table)
     own = tables.read(spark, location, "rejects")
     bad = tables.latest(own.where((F.col("stage") == "decode") | F.col("part").isin(parts)), "sha256")
-    described = tables.read(spark, location, "features").where(F.col("model") == model).select("sha256")
+    described = under(spark, location, model).select("sha256")
     without = files.select("path", "sha256").join(described, "sha256", how="left_anti")
     failed = without.join(bad.drop("path", "part"), "sha256")
     columns = tables.SCHEMAS["rejects"].names

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup import rounds, storage, tables
-from dedup.batches import ahead, batched, each_row, record_batch
+from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 
 _READERS = 8
@@ -24,13 +24,7 @@ _READERS = 8
 STAGES = ("list", "read")
 """Where a file can fail before it has a hash; `rejects.stage` names it."""
 
-_LISTED = "path string, length bigint, modified timestamp, stage string, reason string, detail string"
-_READ = f"sha256 string, content binary, bucket int, {_LISTED}"
-
-_ARROW = {
-    "sha256": pa.string(),
-    "content": pa.binary(),
-    "bucket": pa.int32(),
+_LISTED = {
     "path": pa.string(),
     "length": pa.int64(),
     "modified": pa.timestamp("us", "UTC"),
@@ -38,6 +32,8 @@ _ARROW = {
     "reason": pa.string(),
     "detail": pa.string(),
 }
+
+_READ = _LISTED | {"sha256": pa.string(), "content": pa.binary(), "bucket": pa.int32()}
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 10_000
@@ -61,11 +57,10 @@ def rejected(stage: str, reject: Reject | None) -> dict[str, str | None]:
 
 
 def _list(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    types = {name: _ARROW[name] for name in ("path", "length", "modified", "stage", "reason", "detail")}
     for batch in batches:
         for location in batch.column("location").to_pylist():
             for entries in batched(storage.listing(location), 10_000):
-                yield record_batch([_listed(entry) for entry in entries], types)
+                yield record_batch([_listed(entry) for entry in entries], _LISTED)
 
 
 def _listed(entry: storage.Entry) -> dict[str, Any]:
@@ -77,7 +72,7 @@ def _listed(entry: storage.Entry) -> dict[str, Any]:
 def listing(spark: SparkSession, source: str) -> DataFrame:
     """Return a row for each file under a location. It is made on an executor: the driver never holds it."""
     location = spark.range(0, 1, 1, 1).select(F.lit(source).alias("location"))
-    return location.mapInArrow(_list, _LISTED)
+    return location.mapInArrow(_list, ddl(_LISTED))
 
 
 def _read(keep_bytes: bool, row: dict[str, Any]) -> dict[str, Any]:
@@ -98,10 +93,10 @@ def _read_all(batches: Iterator[pa.RecordBatch], keep_bytes: bool) -> Iterator[p
         waiting.append(row)
         size += len(row["content"] or b"")
         if size >= _BATCH_BYTES or len(waiting) >= _BATCH_ROWS:
-            yield record_batch(waiting, _ARROW)
+            yield record_batch(waiting, _READ)
             waiting, size = [], 0
     if waiting:
-        yield record_batch(waiting, _ARROW)
+        yield record_batch(waiting, _READ)
 
 
 def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True) -> Ingested:
@@ -139,9 +134,8 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
             parts = _reject(files, table)
 
             def work(rows: DataFrame, first: int, last: int) -> None:
-                with rounds.held(
-                    rounds.spread(rows).mapInArrow(partial(_read_all, keep_bytes=keep_bytes), _READ)
-                ) as read:
+                read_all = partial(_read_all, keep_bytes=keep_bytes)
+                with rounds.held(rounds.spread(rows).mapInArrow(read_all, ddl(_READ))) as read:
                     tables.append(read.where("reason is null"), table, "images")
                     parts.extend(_reject(read, table))
 
@@ -169,13 +163,28 @@ def require_finished(table: str) -> None:
         raise UsageError(f"{table}: an ingest has not come to its end: run it again to finish the table")
 
 
+def current(spark: SparkSession, table: str) -> DataFrame:
+    """Return the latest row of each path of a table of images, without its bytes."""
+    return tables.latest(tables.read(spark, table, "images"), "path")
+
+
+def unread(spark: SparkSession, table: str) -> DataFrame:
+    """Return a row for each file of a table of images that could not be read."""
+    return tables.latest(tables.read(spark, table, "rejects").where(F.col("stage").isin(*STAGES)), "path")
+
+
+def inventory(spark: SparkSession, table: str) -> DataFrame:
+    """Return a row for each file of a table of images that could be read: all columns but its bytes."""
+    return current(spark, table).join(unread(spark, table), "path", how="left_anti")
+
+
 _SAME = ["path", "length", "modified"]
 """What tells that a file is the one that was read before."""
 
 
 def _new(files: DataFrame, table: str, buckets: int) -> DataFrame:
     """Return the files that are not in the table yet, each with its bucket."""
-    known = tables.latest(tables.read(files.sparkSession, table, "images"), "path")
+    known = current(files.sparkSession, table)
     bucket = F.pmod(F.xxhash64("path"), F.lit(buckets)).cast("int").alias("bucket")
     return files.where("reason is null").join(known, _SAME, how="left_anti").select(*_SAME, bucket)
 
@@ -196,10 +205,10 @@ def _settle(files: DataFrame, table: str, parts: list[str], total: int, read: in
     stale = ~now & F.col("stage").isin(*STAGES) & F.col("listed").isNotNull()
     tables.replace(rejects.join(listed, "path", how="left").where(~stale), table, "rejects")
 
-    rejected = tables.read(files.sparkSession, table, "rejects").where(F.col("stage").isin(*STAGES))
-    unread = files.join(rejected, "path", how="left_semi").count()
-    images = tables.latest(tables.read(files.sparkSession, table, "images"), "path")
-    kept = files.join(rejected, "path", how="left_anti").join(images, _SAME, how="left_semi").count()
-    if kept + unread != total:
-        raise RuntimeError(f"{total} files listed, but {kept} in the table and {unread} rejected: run ingest again")
-    return Ingested(files=total, read=read, kept=kept, rejected=unread)
+    failed = unread(files.sparkSession, table)
+    rejected = files.join(failed, "path", how="left_semi").count()
+    images = current(files.sparkSession, table)
+    kept = files.join(failed, "path", how="left_anti").join(images, _SAME, how="left_semi").count()
+    if kept + rejected != total:
+        raise RuntimeError(f"{total} files listed, but {kept} in the table and {rejected} rejected: run ingest again")
+    return Ingested(files=total, read=read, kept=kept, rejected=rejected)

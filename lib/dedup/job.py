@@ -45,9 +45,9 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def load_model(options: argparse.Namespace) -> model.Model:
-    """Return the model that the options of `Parser.add_model` name."""
-    return model.Model(weights.load(options.weights or weights.DEFAULT), options.precision or model.PRECISIONS[0])
+def load_model(source: str | None, precision: str | None) -> model.Model:
+    """Return the model that `--weights` and `--precision` name; where they are not given, the default."""
+    return model.Model(weights.load(source or weights.DEFAULT), precision or model.PRECISIONS[0])
 
 
 def positive(text: str) -> int:

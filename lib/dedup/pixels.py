@@ -26,7 +26,7 @@ PREPROCESSING = "bilinear224"
 """The name of what happens here, a part of the model's id: another way to make pixels makes other features."""
 
 MAX_PIXELS = 100_000_000
-"""The most pixels that a header may claim: they take up to 4 bytes each, twice while colours are converted."""
+"""The most pixels that a header may claim: they take 7 to 15 bytes each while they are decoded."""
 
 FORMATS = (
     *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000"),

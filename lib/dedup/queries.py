@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from dedup import batches, delivery, features, pixels, storage, tables
+from dedup import batches, delivery, features, images, pixels, storage
 from dedup.errors import Reject, UsageError
 from dedup.model import DEFAULT_BATCH_SIZE, Model
 
@@ -61,6 +61,8 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
     rejects: list[tuple[str, Reject]] = []
     for word in asked:
         files = list(storage.listing(word))
+        if not files:
+            continue
         found[word] = []
         with tqdm(total=len(files), desc="read queries", unit=" images", disable=len(files) < _MANY) as bar:
             for query in batches.ahead(_read, files, _READERS, 2 * _READERS):
@@ -71,8 +73,6 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
                     raise UsageError(f"--query {word}: not an image that can be read: {query[1]}") from query[1]
                 else:
                     rejects.append(query)
-        if not files:
-            del found[word]
     known = _known(spark, location, [word for word in asked if word not in found])
     queries = {query.name: query for word in asked for query in found.get(word) or known.get(word, [])}
     if not queries:
@@ -97,7 +97,7 @@ def _known(spark: SparkSession, location: str, words: list[str]) -> dict[str, li
         return {}
     names = {word: word if re.fullmatch("[0-9a-f]{64}", word) else storage.absolute(word) for word in words}
     wanted = F.broadcast(spark.createDataFrame([(name,) for name in sorted(set(names.values()))], "name string"))
-    files = tables.latest(tables.read(spark, location, "images").select("path", "sha256", "part"), "path")
+    files = images.current(spark, location)
     either = (F.col("name") == F.col("path")) | (F.col("name") == F.col("sha256"))
     rows = files.join(wanted, either).select("name", "sha256").distinct().collect()
     hashes = {row["name"]: row["sha256"] for row in rows}
@@ -129,8 +129,7 @@ def vectors(spark: SparkSession, location: str, queries: list[Query], made: str,
     UsageError
         If the table has no features of a content that only it could have.
     """
-    table = tables.read(spark, location, "features").where(F.col("model") == made)
-    known = _look_up(table, {query.sha256 for query in queries})
+    known = _look_up(features.under(spark, location, made), {query.sha256 for query in queries})
     lacking = {query.sha256: query for query in queries if query.sha256 not in known}
     if gone := [query.name for query in lacking.values() if query.thumbnail is None]:
         raise UsageError(f"--query {gone[0]}: {location} has no features of it: see its rejects")

@@ -17,15 +17,11 @@ def quiet() -> Iterator[None]:
     Python's own errors are raised, not written, and so not touched. One thread at a time is quiet.
     """
     with _one_at_a_time:
-        yield from _quiet()
-
-
-def _quiet() -> Iterator[None]:
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        kept = os.dup(2)
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -13,13 +13,14 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from dedup import rounds, storage
-from dedup.batches import each_row, record_batch
+from dedup.batches import ddl, each_row, record_batch
 from dedup.distances import METRICS
 from dedup.errors import Reject
 from dedup.pixels import thumbnail
 from dedup.queries import THUMBNAIL
 
 _SIDE_OF_MANY = 96
+_MADE = {"sha256": pa.string(), "thumbnail": pa.string()}
 _MANY = 2000  # results from which a page would grow beyond tens of megabytes
 
 
@@ -45,9 +46,8 @@ class Report:
 
 
 def _make_thumbnails(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    types = {"sha256": pa.string(), "thumbnail": pa.string()}
     for row in each_row(batches):
-        yield record_batch([{"sha256": row["sha256"], "thumbnail": _first(row)}], types)
+        yield record_batch([{"sha256": row["sha256"], "thumbnail": _first(row)}], _MADE)
 
 
 def _first(row: dict[str, Any]) -> str | None:
@@ -67,9 +67,7 @@ def thumbnails(results: DataFrame) -> dict[str, str]:
     many = results.count() > _MANY
     distinct = results.groupBy("sha256").agg({"paths": "max"}).toDF("sha256", "paths")
     side = distinct.selectExpr("*", f"{_SIDE_OF_MANY if many else THUMBNAIL} as side")
-    made = side.repartition(rounds.slots(side.sparkSession)).mapInArrow(
-        _make_thumbnails, "sha256 string, thumbnail string"
-    )
+    made = side.repartition(rounds.slots(side.sparkSession)).mapInArrow(_make_thumbnails, ddl(_MADE))
     return {row["sha256"]: row["thumbnail"] for row in made.collect() if row["thumbnail"]}
 
 

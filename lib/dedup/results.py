@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import delivery, tables
+from dedup import delivery, images, tables
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
-from dedup.features import Made
+from dedup.features import Made, under
 from dedup.queries import Queries
 
 DEFAULT_TOP = 5
 """How many images each metric names."""
 
 _PAIRS = 1 << 20
-"""How many pairs of a row and a query are measured at a time: their sums and distances take 80 bytes each."""
+"""How many pairs of a row and a query are measured at a time: their sums and distances take about 100 bytes each."""
 
 _NOMINATED = "query string, sha256 string, " + ", ".join(f"{metric} double" for metric in METRICS)
 
@@ -147,11 +147,11 @@ def poll(nominees: DataFrame, top: int, metrics: Sequence[str]) -> DataFrame:
     return voted.withColumn("rank", F.row_number().over(Window.partitionBy("query").orderBy(*order)))
 
 
-def with_paths(voted: DataFrame, images: DataFrame) -> DataFrame:
+def with_paths(voted: DataFrame, files: DataFrame) -> DataFrame:
     """Return results with all paths of each content, sorted, in the columns of the table of results."""
     wanted = F.broadcast(voted.select("sha256").distinct())
-    files = tables.latest(images.select("path", "sha256", "part"), "path").join(wanted, "sha256", how="left_semi")
-    paths = files.groupBy("sha256").agg(F.array_sort(F.collect_list("path")).alias("paths"))
+    named = files.join(wanted, "sha256", how="left_semi")
+    paths = named.groupBy("sha256").agg(F.array_sort(F.collect_list("path")).alias("paths"))
     joined = voted.join(paths, "sha256", how="left")
     known = F.coalesce("paths", F.array().cast("array<string>"))
     return joined.withColumn("paths", known).select(*tables.SCHEMAS["results"].names)
@@ -179,9 +179,8 @@ def results(
     spark: SparkSession, location: str, made: Made, queries: Queries, top: int, p: float, metrics: Sequence[str]
 ) -> DataFrame:
     """Return the poll of the metrics on a table of features, for `with_paths`; keep it, or it is held twice."""
-    rows = tables.read(spark, location, "features").where(F.col("model") == made.model)
+    rows = under(spark, location, made.model)
     if made.stale:
-        present = tables.latest(tables.read(spark, location, "images"), "path").select("sha256")
-        gone = rows.select("sha256").join(present, "sha256", how="left_anti")
+        gone = rows.select("sha256").join(images.inventory(spark, location), "sha256", how="left_anti")
         rows = rows.join(F.broadcast(gone), "sha256", how="left_anti")
     return poll(nominate(rows, queries, top, p, metrics), top, metrics)

@@ -143,8 +143,8 @@ def listing(location: str) -> Iterator[Entry]:
     """List every file under a location: a file, a folder with all that is in it, or a pattern of `*`, `?`, `[..]`.
 
     A name that exists is never taken for a pattern. A pattern's match that is a folder stands for all that is in it,
-    and `**` for any number of folders. Links are followed, but not to a
-    folder that has been listed already.
+    and `**` for any number of folders. Links are followed, but not to a folder that
+    has been listed already.
 
     Yields
     ------

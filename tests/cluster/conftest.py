@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,10 @@ def local(images: Path, submit: Callable[..., subprocess.Popen[str]], tmp_path_f
     return folder
 
 
+def _registered(log: Path) -> bool:
+    return "Successfully registered" in log.read_text()
+
+
 @pytest.fixture
 def cluster(environment: dict[str, str], tmp_path: Path) -> Iterator[Cluster]:
     """Start a master and two workers of one core each; end them."""
@@ -111,8 +116,7 @@ def cluster(environment: dict[str, str], tmp_path: Path) -> Iterator[Cluster]:
             worker, log = start(f"worker{number}", "org.apache.spark.deploy.worker.Worker", *loopback, *size, one.url)
             running.append(worker)
             one.workers.append(worker)
-            said = log  # the name is looked up when the function runs
-            wait_for("a worker", lambda said=said: "Successfully registered" in said.read_text())  # type: ignore[misc]
+            wait_for("a worker", partial(_registered, log))
         yield one
     finally:
         for process in running:

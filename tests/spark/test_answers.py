@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from pyspark.sql import SparkSession
@@ -101,13 +101,13 @@ def test_another_model_is_refused_naming_both(spark: SparkSession, lake: Lake, t
     ],
 )
 def test_bad_use_says_what_is_possible(
-    spark: SparkSession, lake: Lake, tmp_path: Path, change: dict[str, object], says: str
+    spark: SparkSession, lake: Lake, tmp_path: Path, change: dict[str, Any], says: str
 ) -> None:
-    def filled(value: object) -> object:
+    def filled(value: Any) -> Any:
         if isinstance(value, list):
             return [filled(one) for one in value]
         return value.replace("{lake}", str(lake.images)) if isinstance(value, str) else value
 
-    given = {"features": lake.features, "asked": [str(lake.images)], "report": str(tmp_path)}
+    given: dict[str, Any] = {"features": lake.features, "asked": [str(lake.images)], "report": str(tmp_path)}
     with pytest.raises(UsageError, match=says):
-        answers.ask(spark, Question(**given | {k: filled(v) for k, v in change.items()}), no_model, False)  # type: ignore[arg-type]
+        answers.ask(spark, Question(**given | {k: filled(v) for k, v in change.items()}), no_model, False)

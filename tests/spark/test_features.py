@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
 
@@ -80,12 +80,12 @@ def test_a_run_that_dies_goes_on_where_it_stopped(
     append = tables.append
     written: list[str] = []
 
-    def failing(rows: object, where: str, table: str) -> str:
+    def failing(rows: DataFrame, where: str, table: str) -> str:
         if table == "features":
             if len(written) == 1:
                 raise OSError("the disk is full")
             written.append(table)
-        return append(rows, where, table)  # type: ignore[arg-type]
+        return append(rows, where, table)
 
     monkeypatch.setattr(tables, "append", failing)
     with pytest.raises(OSError, match="disk is full"):
@@ -201,3 +201,21 @@ def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model
     with pytest.raises(UsageError, match="choose another place"):
         features.extract(spark, str(tmp_path / "one"), str(tmp_path / "two"), model, 4)
     assert tables.read(spark, str(tmp_path / "two"), "images").where("content is not null").count() == 2
+
+
+def test_a_content_whose_only_file_cannot_be_read_any_more_does_not_vote(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    paths = make_images(tmp_path / "in", 2)
+    location = str(tmp_path / "features")
+    for _ in range(2):
+        images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
+        done = features.extract(spark, location, location, model, 4)
+        paths[0].unlink(missing_ok=True)
+        paths[0].symlink_to(tmp_path / "nowhere")
+    assert (done.files, done.described, done.rejected) == (2, 1, 1)
+    assert features.models(location)[0].stale == 1
+    answered = answers.ask(
+        spark, answers.Question(location, [str(paths[1])], str(tmp_path / "report")), lambda: model, explicit=False
+    )
+    assert [row["paths"] for row in answered.rows[str(paths[1])]] == [[str(paths[1])]]

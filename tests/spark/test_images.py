@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -12,7 +13,7 @@ from dedup import images, tables
 from dedup.errors import UsageError
 
 
-def rows(spark: SparkSession, location: str, table: str) -> list[dict[str, object]]:
+def rows(spark: SparkSession, location: str, table: str) -> list[dict[str, Any]]:
     return [row.asDict() for row in tables.read(spark, location, table).orderBy("path").collect()]
 
 
@@ -29,7 +30,7 @@ def test_every_file_is_a_row_with_its_bytes_and_hash(spark: SparkSession, tmp_pa
         assert found[str(path)]["content"] == content
         assert found[str(path)]["sha256"] == hashlib.sha256(content).hexdigest()
         assert found[str(path)]["length"] == len(content)
-        assert found[str(path)]["modified"].timestamp() == pytest.approx(path.stat().st_mtime, abs=1e-3)  # type: ignore[attr-defined]
+        assert found[str(path)]["modified"].timestamp() == pytest.approx(path.stat().st_mtime, abs=1e-3)
 
 
 def test_the_table_is_partitioned_by_bucket(spark: SparkSession, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from dedup import results, tables
+from dedup import images, results, tables
 from dedup.distances import METRICS, distances
 from dedup.queries import Queries
 
@@ -76,7 +76,7 @@ def test_a_content_shows_all_its_paths(spark: SparkSession, tmp_path: Path) -> N
     features = spark.createDataFrame([("1" * 64, b"\0" * 64)], "sha256 string, features binary")
     asked = Queries(("q",), np.zeros((1, WIDTH), np.float32))
     voted = results.poll(results.nominate(features, asked, 1, 3.0, list(METRICS)), 1, list(METRICS))
-    row = results.with_paths(voted, tables.read(spark, str(tmp_path), "images")).collect()[0]
+    row = results.with_paths(voted, images.inventory(spark, str(tmp_path))).collect()[0]
     assert row["paths"] == ["/a", "/b", "/c"]
     assert row.__fields__ == tables.SCHEMAS["results"].names
 
