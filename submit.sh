@@ -19,11 +19,13 @@ usage: ./submit.sh [spark-submit options] JOB [job options]
 Find exact and near-duplicate images in data lakes, on Apache Spark.
 
 jobs:
-  demo      run the main job on real photographs, and show what comes out
-  ingest    images -> a table of images
-  extract   a table of images -> a table of features, by VGG16
-  query     which images are like this one? the poll of five distances
-  test      run all tests
+  demo         run all jobs on real photographs, and show what comes out
+  ingest       images -> a table of images
+  extract      a table of images -> a table of features, by VGG16
+  query        which images are like this one? the poll of five distances
+  calibrate    how near is near? thresholds from your own images
+  deduplicate  a table of features -> groups, and what to keep, drop or review
+  test         run all tests
 
 ./submit.sh JOB --help teaches a job. What stands before JOB goes to spark-submit:
   ./submit.sh --master yarn --num-executors 20 extract --table hdfs:///lake --features hdfs:///features

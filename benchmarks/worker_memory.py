@@ -9,7 +9,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+
+KINDS = ("JVM", "driver's Python", "Python worker")
 
 
 def status(process: Path) -> dict[str, str]:
@@ -33,7 +36,7 @@ def descendants(root: int) -> list[Path]:
 
 
 def kind(process: Path) -> str:
-    """Return what a process is in a job."""
+    """Return what a process is in a job, one of KINDS; nothing if it is gone."""
     try:
         command = (process / "cmdline").read_text()
     except OSError:
@@ -43,23 +46,37 @@ def kind(process: Path) -> str:
     return "driver's Python" if "/jobs/" in command and "java" not in command.split("\0")[0] else "JVM"
 
 
+def watch(command: list[str], said: Path | None = None) -> tuple[int, dict[tuple[str, str], dict[str, int]]]:
+    """Run a command to its end; what it says goes to a file, if one is given.
+
+    Returns
+    -------
+    tuple
+        Its exit code, and for each process, by its kind and number, the peaks of its memory in KiB: VmHWM, of all, and
+        RssAnon and RssFile, of its own and of what it maps from files.
+    """
+    peaks: dict[tuple[str, str], dict[str, int]] = {}
+    with said.open("w") if said else nullcontext() as out:
+        job = subprocess.Popen(command, stdout=out)
+        while job.poll() is None:
+            for process in descendants(job.pid):
+                fields = status(process)
+                if "VmHWM" in fields and (name := kind(process)):
+                    now = {key: int(fields[key].split()[0]) for key in ("VmHWM", "RssAnon", "RssFile")}
+                    before = peaks.setdefault((name, process.name), now)
+                    peaks[name, process.name] = {key: max(before[key], now[key]) for key in now}
+            time.sleep(0.2)
+    return job.returncode, peaks
+
+
 def main() -> int:
     """Run the command, watch, print."""
-    job = subprocess.Popen(sys.argv[1:])
-    peaks: dict[tuple[str, str], dict[str, int]] = {}
-    while job.poll() is None:
-        for process in descendants(job.pid):
-            fields = status(process)
-            if "VmHWM" in fields and (name := kind(process)):
-                now = {key: int(fields[key].split()[0]) for key in ("VmHWM", "RssAnon", "RssFile")}
-                before = peaks.setdefault((name, process.name), now)
-                peaks[name, process.name] = {key: max(before[key], now[key]) for key in now}
-        time.sleep(0.2)
+    code, peaks = watch(sys.argv[1:])
     for (name, number), peak in sorted(peaks.items()):
         if peak["VmHWM"] > 200_000:
             shown = ", ".join(f"{key} {kib * 1024 / 1e9:.2f} GB" for key, kib in peak.items())
             sys.stdout.write(f"{name} {number}: {shown}\n")
-    return job.returncode
+    return code
 
 
 if __name__ == "__main__":

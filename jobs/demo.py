@@ -1,11 +1,10 @@
-"""The main job on real photographs: hide altered copies among other images, look for them, and count what was found."""
+"""All jobs on real photographs: hide altered copies among other images, look for them, and find the groups."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from dedup import answers, console, demo, features, images, job, model
-from dedup.edits import EDITS
+from dedup import answers, console, deduplication, demo, features, images, job, model, summary, thresholds
 from dedup.errors import UsageError
 
 SEEDED = (
@@ -15,9 +14,9 @@ SEEDED = (
 
 
 def main() -> None:
-    """Hide, ingest, extract, ask, count."""
+    """Hide, ingest, extract, deduplicate, ask, count."""
     parser = job.Parser(
-        "demo", "Run the main job, ingest -> extract -> query, on real photographs and altered copies of them."
+        "demo", "Run ingest -> extract -> deduplicate and query on real photographs and altered copies of them."
     )
     parser.add_argument(
         "--images", metavar="DIR", help="photographs of your own; else those in scikit-image and scikit-learn"
@@ -36,12 +35,16 @@ def main() -> None:
         job.say(SEEDED)
         network = job.load_model("seeded", options.precision)
     hidden, locations = demo.hide(folder / "images", options.images)
-    job.say(f"{len(hidden)} photographs, altered in {len(EDITS)} ways each: {', '.join(EDITS)}")
+    job.say(f"{len(hidden)} photographs, altered in {len(demo.HIDDEN)} ways each: {', '.join(demo.HIDDEN)}")
     spark = job.session("demo")
     for location in locations:
         images.ingest(spark, location, f"{folder}/table")
     done = features.extract(spark, f"{folder}/table", f"{folder}/features", network, model.DEFAULT_BATCH_SIZE)
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
+    within = thresholds.defaults()
+    grouped = deduplication.deduplicate(
+        spark, summary.Request(f"{folder}/features", f"{folder}/deduplicated", within, model=network.id)
+    )
     question = answers.Question(
         f"{folder}/features",
         hidden,
@@ -49,12 +52,15 @@ def main() -> None:
         demo.TOP,
         title="DeDup demo: which copies are found?",
         notes=notes,
+        gallery=grouped.gallery,
     )
     answered = answers.ask(spark, question, lambda: network, explicit=True)
     console.show_by_votes(answered)
     job.say(f"Copies found when their photograph was asked for, each metric naming its nearest {demo.TOP}:")
     for edit, count in demo.found(hidden, answered.rows).items():
         job.say(f"  {edit:12} {count:3} of {len(hidden)}")
+    for line in summary.told(grouped, within):
+        job.say(line)
     job.say(f"report: {answered.page}")
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from pyspark.sql import SparkSession
 
-from dedup.features import Extracted
+from dedup import tables
+from dedup.distances import METRICS, distances
+from dedup.features import Extracted, Made
 from dedup.images import Ingested
+from dedup.thresholds import Thresholds
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = "seeded:7"
@@ -53,3 +60,115 @@ def make_lake(folder: Path) -> None:
     (folder / "notes").write_text("no image, and no ending")
     (folder / "short.png").write_bytes(paths[0].read_bytes()[:900])
     (folder / "gone.png").symlink_to(folder.parent / "nowhere.png")
+
+
+Vectors = NDArray[np.float32]
+Near = dict[tuple[str, str], tuple[float, ...]]
+"""Votes and distances of near pairs."""
+
+
+def clumps(seed: int, count: int, width: int = 24, noise: float = 4.0) -> Vectors:
+    """Return vectors like features, from 0 up and many of them 0, in clumps of one to a dozen that lie close."""
+    random = np.random.default_rng(seed)
+    sizes = random.choice([1, 1, 2, 3, 5, 12], count)
+    clump = np.repeat(np.arange(count), sizes)[:count]
+    centres = random.gamma(1, 100, (count, width)) * (random.random((count, width)) < 0.6)
+    spread = random.choice([0.1, 1.0, 3.0], (count, 1)) * noise
+    made = centres[clump] + spread * random.normal(0, 1, (count, width)) * (centres[clump] > 0)
+    return np.asarray(random.permutation(np.maximum(made, 0)), np.float32)
+
+
+def near_by(vectors: Vectors, votes: int, share: float, model: str = "", p: float = 3.0) -> Thresholds:
+    """Return thresholds, each of which a share of the distances is within: not quite the same for every metric."""
+    found = distances(vectors, vectors, p)
+    above = np.triu_indices(len(vectors), 1)
+    shares = [share * factor for factor in (1, 0.8, 1.3, 0.6, 1.1)]
+    within = {
+        name: float(np.quantile(found[name][above], min(part, 1))) for name, part in zip(METRICS, shares, strict=True)
+    }
+    return Thresholds(model, votes, within, "a test", p)
+
+
+def near_pairs(vectors: dict[str, Vectors], thresholds: Thresholds) -> Near:
+    """Return the votes and distances of all near pairs, by comparing all with all."""
+    names = sorted(vectors)
+    if not names:
+        return {}
+    rows = np.stack([vectors[name] for name in names])
+    found = distances(rows, rows, thresholds.p)
+    votes = thresholds.agreeing(found)
+    return {
+        (names[i], names[j]): (int(votes[i, j]), *[float(found[metric][i, j]) for metric in METRICS])
+        for i, j in np.argwhere(np.triu(votes >= thresholds.votes, 1))
+    }
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Vectors by name; which are fresh, to be compared with those that are known too; which are own, not `against`."""
+
+    rows: dict[str, Vectors]
+    fresh: frozenset[str]
+    own: frozenset[str]
+
+    def first(self) -> dict[str, str]:
+        """Return for each content the one that stands for it: the first of those with the same vector."""
+        by_vector: dict[bytes, list[str]] = {}
+        for name in sorted(self.rows):
+            by_vector.setdefault(self.rows[name].tobytes(), []).append(name)
+        return {name: names[0] for names in by_vector.values() for name in names}
+
+    def expected(self, thresholds: Thresholds) -> Near:
+        """Return all near pairs of those that stand for others, and of these with the others."""
+        first = self.first()
+        fresh, own = ({first[name] for name in names} for names in (self.fresh, self.own))
+        finite = {name: row for name, row in self.rows.items() if np.isfinite(row).all()}
+        return {
+            (left, right): measured
+            for (left, right), measured in near_pairs(finite, thresholds).items()
+            if (first[right] == left and {left, right} & self.own)
+            or (left == first[left] and right == first[right] and {left, right} & fresh and {left, right} & own)
+        }
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file as the tables know it."""
+
+    path: str
+    sha256: str
+    vector: Vectors
+    pixels: str | None = None
+    length: int = 1000
+    day: int = 1  #: of the month in which it was changed last
+    width: int = 100
+    format: str = "JPEG"
+
+
+def store(
+    spark: SparkSession,
+    location: str,
+    files: Iterable[Stored],
+    models: tuple[str, ...] = ("synthetic",),
+    rejects: int = 0,
+    buckets: int = 4,
+) -> None:
+    """Leave the tables that ingest and extract would, with these files and no others."""
+    files = list(files)
+    contents = {file.sha256: file for file in files}
+    place = {sha256: number % buckets for number, sha256 in enumerate(sorted(contents))}
+    images = [
+        (file.path, file.sha256, file.length, datetime(2024, 1, file.day, tzinfo=UTC), None, place[file.sha256])
+        for file in files
+    ]
+    described = [
+        (sha256, file.vector.tobytes(), file.width, 100, file.format, file.pixels, model, place[sha256])
+        for sha256, file in contents.items()
+        for model in models
+    ]
+    bad = [(f"/bad/{number}", None, "read", "empty", "no bytes") for number in range(rejects)]
+    for name, rows in (("images", images), ("features", described), ("rejects", bad)):
+        tables.replace(spark.createDataFrame(rows, tables.SCHEMAS[name]).coalesce(1), location, name)
+        tables.tidy(location, name)
+    for model in models:
+        Made(model, f"weights of {model}", complete=True).save(location)

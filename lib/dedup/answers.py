@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -12,6 +12,7 @@ from dedup import features, images, queries, report, results, rounds, storage, t
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.errors import Reject, UsageError
 from dedup.model import Model
+from dedup.report import Gallery
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Question:
     metrics: Sequence[str] = tuple(METRICS)
     title: str = "Which images are like this one?"
     notes: list[str] = field(default_factory=list)
+    gallery: Gallery | None = None  #: groups of the same images, to be shown under the answers
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,7 @@ def ask(spark: SparkSession, question: Question, load: Callable[[], Model], expl
 
     only = next(iter(made)) if len(made) == 1 and not explicit else model().id
     images.require_finished(location)
-    if not made[only].complete:
-        raise UsageError(
-            f"{location}: the features of {only} are incomplete: run the same extract again to finish them"
-        )
+    made[only].require_complete(location)
     found, rejects = queries.collect(spark, location, question.asked)
     asked = queries.vectors(spark, location, found, only, model)
     voted = results.results(spark, location, made[only], asked, question.top, question.p, question.metrics)
@@ -122,4 +121,8 @@ def _page(
         ),
     }
     answers = [report.Answer(one.name, one.thumbnail or small.get(one.sha256), rows[one.name]) for one in found]
-    return report.render(report.Report(question.title, facts, question.notes, question.metrics, answers, small))
+    made = report.Report(question.title, facts, question.notes, question.metrics, answers, small)
+    if question.gallery:
+        small |= question.gallery.thumbnails
+        made = replace(made, groups=question.gallery.largest)
+    return report.render(made)

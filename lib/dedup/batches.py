@@ -85,3 +85,15 @@ def each_row(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
 def record_batch(rows: list[dict[str, Any]], types: dict[str, pa.DataType]) -> pa.RecordBatch:
     """Return rows as an Arrow batch of the given columns."""
     return pa.RecordBatch.from_pylist(rows, pa.schema(list(types.items())))
+
+
+def gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Return batches of about so many small rows: Spark's own are cut for rows that hold whole images."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(one.num_rows for one in waiting) >= rows:
+            yield from pa.Table.from_batches(waiting).combine_chunks().to_batches(max_chunksize=rows)
+            waiting = []
+    if waiting:
+        yield from pa.Table.from_batches(waiting).combine_chunks().to_batches(max_chunksize=rows)

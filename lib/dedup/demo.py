@@ -9,13 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from dedup import storage
 from dedup.edits import EDITS
 from dedup.errors import Reject, UsageError
-from dedup.pixels import open_upright
+from dedup.pixels import decode, open_upright
 
-TOP = 1 + len(EDITS)
-"""Each metric names so many images: the photograph itself and its copies have a place each."""
+HIDDEN = (
+    *("re-encoded", "cropped 10 %", "mirrored", "upside down", "turned left"),
+    *("blurred", "greyscale", "text", "lines"),
+)
+"""The edits of which copies are hidden."""
+
+TOP = 2 + len(HIDDEN)
+"""Each metric names so many images: the photograph, its copies, and that in another container have a place each."""
 
 _PHOTOGRAPHS = {
     "skimage": (
@@ -49,13 +57,32 @@ def _save(path: Path, content: bytes) -> None:
         storage.write(os.fspath(path), content)
 
 
+def _name(number: int, path: str, edit: str, ending: str) -> str:
+    """Return the name of a copy of the photograph with this number."""
+    return f"{number:02d}-{Path(path).stem}--{edit}{ending}"
+
+
+def _encoded(image: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def _copy(folder: Path, path: str, content: bytes, photograph: Image.Image) -> None:
+    """Write exact copies of the first photograph; no BMP where it would lose something, such as transparency."""
+    _save(folder / _name(0, path, "same bytes", Path(path).suffix), content)
+    bitmap = _encoded(photograph, "BMP")
+    if decode(bitmap).digest == decode(content).digest:
+        _save(folder / _name(0, path, "same pixels", ".bmp"), bitmap)
+
+
 def hide(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
-    """Make altered copies of photographs.
+    """Make altered copies of photographs, and of the first one exact copies: its bytes, and its pixels, once more.
 
     Parameters
     ----------
     folder
-        Where copies go, `folder/STEM--EDIT.png`.
+        Where copies go, `folder/NUMBER-STEM--EDIT.png`.
     images
         A folder of one's own; None for the photographs in the wheels, which are put into `folder` as well.
 
@@ -79,14 +106,16 @@ def hide(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
         if len(hidden) == _MOST:
             break
         try:
-            photograph = open_upright(storage.read(path))
+            content = storage.read(path)
+            photograph = open_upright(content)
         except Reject:
             continue
+        if not hidden:
+            _copy(folder, path, content, photograph)
         photograph.thumbnail((_SIDE, _SIDE))
-        for edit, alter in EDITS.items():
-            copy = io.BytesIO()
-            alter(photograph).save(copy, "PNG", compress_level=1)
-            _save(folder / f"{len(hidden):02d}-{Path(path).stem}--{edit}.png", copy.getvalue())
+        for edit in HIDDEN:
+            altered = _encoded(EDITS[edit](photograph), "PNG", compress_level=1)
+            _save(folder / _name(len(hidden), path, edit, ".png"), altered)
         hidden.append(path)
     if not hidden:
         raise UsageError(f"--images {images}: no images in it")
@@ -95,9 +124,9 @@ def hide(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
 
 def found(hidden: list[str], rows: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
     """Return for each edit how many of the hidden photographs' copies were voted for when the photograph was asked."""
-    counts = dict.fromkeys(EDITS, 0)
+    counts = dict.fromkeys(HIDDEN, 0)
     for number, path in enumerate(hidden):
         voted = {Path(name).name for row in rows[path] for name in row["paths"]}
-        for edit in EDITS:
-            counts[edit] += f"{number:02d}-{Path(path).stem}--{edit}.png" in voted
+        for edit in HIDDEN:
+            counts[edit] += _name(number, path, edit, ".png") in voted
     return counts

@@ -33,6 +33,7 @@ _DESCRIBED = {
     "width": pa.int32(),
     "height": pa.int32(),
     "format": pa.string(),
+    "pixels": pa.string(),
     "stage": pa.string(),
     "reason": pa.string(),
     "detail": pa.string(),
@@ -55,7 +56,7 @@ class Extracted:
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """What a task must know to make features."""
 
     parcel: delivery.Parcel
@@ -67,7 +68,8 @@ _networks: dict[tuple[str, str, int], Callable[[NDArray[np.uint8]], NDArray[np.f
 """The network that a worker has loaded, for as long as the worker lives: one, or its memory would double."""
 
 
-def _network(task: _Task) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def network(task: Task) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Return the network, on a worker, which keeps the last one; shapes are those of `vgg16.predictor`."""
     key = (task.parcel.name, task.precision, task.batch_size)
     if key not in _networks:
         _networks.clear()
@@ -83,7 +85,7 @@ def cores() -> int:
     return 1 if context is None else max(1, int(context.cpus()))
 
 
-def _fetch(sha256: str, path: str, other: str) -> bytes:
+def fetch(sha256: str, path: str, other: str) -> bytes:
     """Return the bytes of a content from a path, or from another one where that has lost it."""
     try:
         content = storage.read(path)
@@ -93,7 +95,7 @@ def _fetch(sha256: str, path: str, other: str) -> bytes:
     except Reject:
         if other == path:
             raise
-        return _fetch(sha256, other, other)
+        return fetch(sha256, other, other)
 
 
 def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
@@ -103,16 +105,16 @@ def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
     try:
         content = row["content"]
         if content is None:
-            content = _fetch(row["sha256"], row["path"], row["other"])
+            content = fetch(row["sha256"], row["path"], row["other"])
         stage = "decode"
         picture = pixels.decode(content)
     except Reject as reject:
         return known | images.rejected(stage, reject), None
-    size = {"width": picture.width, "height": picture.height, "format": picture.format}
-    return known | size | images.rejected(stage, None), picture
+    shown = {"width": picture.width, "height": picture.height, "format": picture.format, "pixels": picture.digest}
+    return known | shown | images.rejected(stage, None), picture
 
 
-def _extract(batches: Iterator[pa.RecordBatch], task: _Task) -> Iterator[pa.RecordBatch]:
+def _extract(batches: Iterator[pa.RecordBatch], task: Task) -> Iterator[pa.RecordBatch]:
     """Bytes in, features or a reason out, in order. Decoding goes ahead in threads while the network computes."""
     known: list[dict[str, Any]] = []
     pictures: list[pixels.Picture] = []
@@ -127,11 +129,11 @@ def _extract(batches: Iterator[pa.RecordBatch], task: _Task) -> Iterator[pa.Reco
         yield _described(known, pictures, task)
 
 
-def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task: _Task) -> pa.RecordBatch:
+def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task: Task) -> pa.RecordBatch:
     """Return rows with the features of their pictures; those that have none, as they are."""
     vectors: Iterator[bytes] = iter(())
     if pictures:
-        found = _network(task)(np.stack([picture.pixels for picture in pictures]))
+        found = network(task)(np.stack([picture.pixels for picture in pictures]))
         vectors = (vector.astype("<f4", copy=False).tobytes() for vector in found)
     rows = [row if row["reason"] else row | {"features": next(vectors)} for row in known]
     return record_batch(rows, _DESCRIBED)
@@ -152,7 +154,7 @@ def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size:
     batch_size
         How many pictures go through the network at a time.
     """
-    task = _Task(parcel, model.precision, batch_size)
+    task = Task(parcel, model.precision, batch_size)
     given = rows.select("sha256", "path", "other", "bucket", "content")
     return given.mapInArrow(partial(_extract, task=task), ddl(_DESCRIBED))
 
@@ -165,6 +167,19 @@ class Made:
     weights: str  #: what the user asked for, for messages
     complete: bool  #: whether every content of the table of images has been through an extract that ended
     stale: int = 0  #: rows whose content no file has any more
+
+    def require_complete(self, location: str) -> None:
+        """Make sure that the table at a location has the features of every content.
+
+        Raises
+        ------
+        UsageError
+            If an extract has not come to its end.
+        """
+        if not self.complete:
+            raise UsageError(
+                f"{location}: the features of {self.model} are incomplete: run the same extract again to finish them"
+            )
 
     def save(self, location: str) -> None:
         """Leave the file."""
@@ -180,6 +195,15 @@ def models(location: str) -> list[Made]:
 def under(spark: SparkSession, location: str, model: str) -> DataFrame:
     """Return the rows of a table of features that one model made."""
     return tables.read(spark, location, "features").where(F.col("model") == model)
+
+
+def live(spark: SparkSession, location: str, made: Made) -> DataFrame:
+    """Return the rows of a table of features that one model made, of contents that some file has now."""
+    rows = under(spark, location, made.model)
+    if made.stale:
+        gone = rows.select("sha256").join(images.inventory(spark, location), "sha256", how="left_anti")
+        rows = rows.join(F.broadcast(gone), "sha256", how="left_anti")
+    return rows
 
 
 def extract(spark: SparkSession, table: str, location: str, model: Model, batch_size: int) -> Extracted:
@@ -225,9 +249,37 @@ def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
     spark = files.sparkSession
     described = under(spark, location, model).select("sha256")
     undecodable = tables.read(spark, location, "rejects").where(F.col("stage") == "decode").select("sha256")
+    return files_of(files).join(described.union(undecodable), "sha256", how="left_anti")
+
+
+class Source:
+    """A table of images as the place where the bytes of contents are: in the table, or at its paths."""
+
+    def __init__(self, spark: SparkSession, table: str) -> None:
+        self._images = tables.read(spark, table, "images")
+        self._has_bytes = _has_bytes(self._images)
+
+    def contents(self, rows: DataFrame, first: int, last: int) -> DataFrame:
+        """Return the rows of a round, of the buckets from `first` to `last`, with `content`, null where a path has it.
+
+        Parameters
+        ----------
+        rows
+            Columns sha256, path, part, other and bucket, as `files_of` gives them.
+        first, last
+            The round's buckets.
+        """
+        if self._has_bytes:
+            # The few paths of a round go to the bytes, never the bytes to the paths.
+            chosen = F.broadcast(rows.select("path", "part", "other"))
+            return self._images.where(F.col("bucket").between(first, last)).join(chosen, ["path", "part"])
+        return rounds.spread(rows).withColumn("content", F.lit(None).cast("binary"))
+
+
+def files_of(files: DataFrame) -> DataFrame:
+    """Return the contents of files, each with the file that stands for it: sha256, path, bucket, part, other."""
     first = F.min(F.struct("path", "bucket", "part")).alias("first")
-    contents = files.groupBy("sha256").agg(first, F.max("path").alias("other")).select("sha256", "first.*", "other")
-    return contents.join(described.union(undecodable), "sha256", how="left_anti")
+    return files.groupBy("sha256").agg(first, F.max("path").alias("other")).select("sha256", "first.*", "other")
 
 
 def _compute(todo: DataFrame, table: str, location: str, model: Model, batch_size: int) -> tuple[int, list[str]]:
@@ -236,17 +288,11 @@ def _compute(todo: DataFrame, table: str, location: str, model: Model, batch_siz
     parts: list[str] = []
     if todo.isEmpty():
         return 0, parts
-    source = tables.read(spark, table, "images")
-    has_bytes = _has_bytes(source)
+    source = Source(spark, table)
     with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
 
         def work(rows: DataFrame, first: int, last: int) -> None:
-            if has_bytes:
-                # The few paths of a round go to the bytes, never the bytes to the paths.
-                chosen = F.broadcast(rows.select("path", "part", "other"))
-                given = source.where(F.col("bucket").between(first, last)).join(chosen, ["path", "part"])
-            else:
-                given = rounds.spread(rows).withColumn("content", F.lit(None).cast("binary"))
+            given = source.contents(rows, first, last)
             with rounds.held(describe(given, model, parcel, batch_size)) as described:
                 good = described.where("reason is null").withColumn("model", F.lit(model.id))
                 tables.append(good, location, "features")

@@ -30,14 +30,18 @@ class Parser(argparse.ArgumentParser):
         """End with exit code 2 and one line."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
-    def add_model(self) -> None:
-        """Add the options that say what makes features."""
+    def add_weights(self) -> None:
+        """Add the option that says what the network knows."""
         self.add_argument(
             "--weights",
             metavar="SOURCE",
             help="imagenet (the default: Keras' own file, from its cache or downloaded by the driver), seeded[:N] "
             "(made from a seed: finds altered copies, not look-alikes), or a file: .h5, .keras, .safetensors, .npz",
         )
+
+    def add_model(self) -> None:
+        """Add the options that say what makes features."""
+        self.add_weights()
         self.add_argument(
             "--precision",
             choices=model.PRECISIONS,

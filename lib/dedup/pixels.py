@@ -8,14 +8,15 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from dedup import digests
 from dedup.errors import Reason, Reject
 from dedup.quiet import quiet
 
@@ -49,6 +50,7 @@ class Picture:
     width: int  #: of the image itself, upright, in pixels
     height: int
     format: str  #: one of FORMATS, or MPO
+    digest: str | None  #: of all that the file shows, at full size; None where it shows more than this picture
 
 
 def decode(content: bytes) -> Picture:
@@ -59,40 +61,30 @@ def decode(content: bytes) -> Picture:
     Reject
         If there is none; the reason says why.
     """
-    image = open_upright(content)
-    small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return Picture(np.asarray(small), image.width, image.height, image.info["dedup_format"])
+    with _rejecting(content):
+        image = _open(content)
+        upright = _oriented(image)
+        rgb = _rgb(upright)
+    format = image.format or ""
+    return Picture(shrunk(rgb), rgb.width, rgb.height, format, digests.digest(content, format, upright))
+
+
+def shrunk(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the picture of an image in RGB that the network looks at, shape (SIDE, SIDE, 3)."""
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def open_upright(content: bytes) -> Image.Image:
-    """Return an image file's first image in RGB, upright by its EXIF orientation; `info["dedup_format"]` is its format.
+    """Return an image file's first image in RGB, upright by its EXIF orientation.
 
     Raises
     ------
     Reject
         If there is none; the reason says why.
     """
-    if not content:
-        raise Reject(Reason.EMPTY, "0 bytes")
-    try:
-        # libtiff complains of broken files on stderr, past Python: the reason in `rejects` says it better.
-        with quiet() if content[:2] in {b"II", b"MM"} else nullcontext():
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:  # its header is read, its pixels are not
-                raise _too_many(f"{image.width} x {image.height} pixels")
-            name = image.format
-            upright = _rgb(_oriented(image))
-    except Reject:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_many(str(error).partition(" exceeds")[0]) from error
-    except UnidentifiedImageError as error:
-        raise _unidentified(content) from error
-    except MemoryError as error:
-        raise _too_many("its pixels do not fit in memory") from error
-    except Exception as error:  # decoders raise anything at all on bytes that contradict themselves
-        raise Reject(_reason(error), f"{type(error).__name__}: {error}") from error
-    upright.info = {"dedup_format": name}
+    with _rejecting(content):
+        upright = _rgb(_oriented(_open(content)))
+    upright.info = {}
     return upright
 
 
@@ -109,6 +101,35 @@ def thumbnail(content: bytes, side: int) -> str:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=75)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _open(content: bytes) -> ImageFile.ImageFile:
+    """Return the image whose header the bytes begin with; its pixels are not decoded yet."""
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_many(f"{image.width} x {image.height} pixels")
+    return image
+
+
+@contextmanager
+def _rejecting(content: bytes) -> Iterator[None]:
+    """Make a reject of whatever is raised while bytes are decoded."""
+    if not content:
+        raise Reject(Reason.EMPTY, "0 bytes")
+    try:
+        # libtiff complains of broken files on stderr, past Python: the reason in `rejects` says it better.
+        with quiet() if content[:2] in {b"II", b"MM"} else nullcontext():
+            yield
+    except Reject:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many(str(error).partition(" exceeds")[0]) from error
+    except UnidentifiedImageError as error:
+        raise _unidentified(content) from error
+    except MemoryError as error:
+        raise _too_many("its pixels do not fit in memory") from error
+    except Exception as error:  # decoders raise anything at all on bytes that contradict themselves
+        raise Reject(_reason(error), f"{type(error).__name__}: {error}") from error
 
 
 def _too_many(claim: str) -> Reject:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import delivery, images, tables
+from dedup import delivery, tables
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
-from dedup.features import Made, under
+from dedup.features import Made, live
 from dedup.queries import Queries
 
 DEFAULT_TOP = 5
@@ -179,8 +179,5 @@ def results(
     spark: SparkSession, location: str, made: Made, queries: Queries, top: int, p: float, metrics: Sequence[str]
 ) -> DataFrame:
     """Return the poll of the metrics on a table of features, for `with_paths`; keep it, or it is held twice."""
-    rows = under(spark, location, made.model)
-    if made.stale:
-        gone = rows.select("sha256").join(images.inventory(spark, location), "sha256", how="left_anti")
-        rows = rows.join(F.broadcast(gone), "sha256", how="left_anti")
+    rows = live(spark, location, made)
     return poll(nominate(rows, queries, top, p, metrics), top, metrics)

@@ -81,7 +81,7 @@ def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]
     return found
 
 
-def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str) -> int:
+def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str, unit: str = "images") -> int:
     """Do work on all rows, round by round, showing progress, and return how many rows there were.
 
     Parameters
@@ -92,6 +92,8 @@ def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str
         Called with the rows of a round, its first and its last bucket. Makes its outcome durable.
     label
         What the progress bar says.
+    unit
+        What its rows are.
     """
     spark = todo.sparkSession
     counts: list[tuple[int, int]] = [
@@ -99,7 +101,7 @@ def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str
     ]
     total = sum(rows for _, rows in counts)
     with (
-        tqdm(total=total, desc=label, unit=" images", disable=not total) as bar,
+        tqdm(total=total, desc=label, unit=f" {unit}", disable=not total) as bar,
         ThreadPoolExecutor(_IN_FLIGHT) as pool,
     ):
         futures = {

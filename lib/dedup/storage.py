@@ -289,6 +289,14 @@ def write(location: str, content: bytes) -> None:
         raise UsageError(f"{location}: cannot be written: {error.strerror or error}") from error
 
 
+def move(location: str, target: str) -> None:
+    """Move a file on its storage, into the place of one that is there, making the folders above it."""
+    where, path = locate(location)
+    place = locate(target)[1]
+    where.create_dir(place.rpartition("/")[0] or "/", recursive=True)
+    where.move(path, place)
+
+
 def delete(location: str) -> None:
     """Delete a file, or a folder with all that is in it; neither is there afterwards."""
     where, path = locate(location)

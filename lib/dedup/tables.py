@@ -37,6 +37,7 @@ SCHEMAS: dict[str, T.StructType] = {
         width=T.IntegerType(),
         height=T.IntegerType(),
         format=T.StringType(),
+        pixels=T.StringType(),
         model=T.StringType(),
         bucket=T.IntegerType(),
     ),
@@ -56,6 +57,36 @@ SCHEMAS: dict[str, T.StructType] = {
         **{metric: T.DoubleType() for metric in METRICS},
         **{f"{metric}_place": T.IntegerType() for metric in METRICS},
     ),
+    "sketches": _schema(
+        sha256=T.StringType(),
+        vector=T.StringType(),
+        code=T.BinaryType(),
+        length=T.DoubleType(),
+        total=T.DoubleType(),
+        own=T.BooleanType(),
+    ),
+    "pairs": _schema(
+        sha256_l=T.StringType(),
+        sha256_r=T.StringType(),
+        votes=T.IntegerType(),
+        **{metric: T.DoubleType() for metric in METRICS},
+    ),
+    "manifest": _schema(
+        path=T.StringType(),
+        sha256=T.StringType(),
+        length=T.LongType(),
+        group_id=T.StringType(),
+        action=T.StringType(),
+        keeper=T.StringType(),
+        method=T.StringType(),
+        reason=T.StringType(),
+        votes=T.IntegerType(),
+        **{metric: T.DoubleType() for metric in METRICS},
+        **{f"{metric}_threshold": T.DoubleType() for metric in METRICS},
+        link=T.ArrayType(T.StringType()),
+        model=T.StringType(),
+    ),
+    "merges": _schema(run=T.IntegerType(), group_id=T.StringType(), merged=T.StringType()),
 }
 
 _ALL = "-all"
@@ -63,7 +94,13 @@ _ALL = "-all"
 
 _PARTITIONED_BY = {"images": ["bucket"], "features": ["model", "bucket"]}
 
-_MADE_BY = {"images": "ingest", "features": "extract", "rejects": "ingest or extract", "results": "query"}
+_MADE_BY = {
+    "images": "ingest",
+    "features": "extract",
+    "rejects": "ingest or extract",
+    "results": "query",
+    "manifest": "deduplicate",
+}
 
 # Image bytes do not compress, a dictionary of them or of vectors is waste, and a row group is held in memory whole:
 # rows of megabytes are counted often, so that it stays near 32 MiB.
@@ -145,12 +182,12 @@ def _write(rows: DataFrame, location: str, table: str, end: str) -> str:
     return name
 
 
-def replace(rows: DataFrame, location: str, table: str) -> None:
-    """Put rows, which may be made of a table's own, in the place of all its rows, at once.
+def replace(rows: DataFrame, location: str, table: str) -> str:
+    """Put rows, which may be made of a table's own, in the place of all its rows, at once; return the part's name.
 
     What was there before stays on the disk until `tidy`: there may be DataFrames that are made of it.
     """
-    _write(rows, location, table, _ALL)
+    return _write(rows, location, table, _ALL)
 
 
 def tidy(location: str, table: str) -> None:

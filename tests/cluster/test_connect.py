@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 spark = SparkSession.builder.remote("local[2]").getOrCreate()
 assert getattr(spark, "sparkContext", None) is None
 
-from dedup import answers, features, images, weights
+from dedup import answers, deduplication, features, images, summary, thresholds, weights
 from dedup.model import Model
 
 source, folder, asked = sys.argv[1:]
@@ -27,13 +27,14 @@ print(features.extract(spark, folder + "/table", folder + "/features", model, 4)
 known = answers.ask(spark, answers.Question(folder + "/features", [source], folder + "/known"), lambda: model, True)
 new = answers.ask(spark, answers.Question(folder + "/features", [asked], folder + "/new"), lambda: model, True)
 print(len(known.rows), "known,", len(new.rows[asked]), "results for a new one")
+request = summary.Request(folder + "/features", folder + "/duplicates", thresholds.defaults())
+for line in summary.told(deduplication.deduplicate(spark, request), request.thresholds):
+    print(line)
 spark.stop()
 """
 
 
-def test_extract_and_query_without_a_spark_context(
-    images: Path, local: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_jobs_without_a_spark_context(images: Path, local: Path, environment: dict[str, str], tmp_path: Path) -> None:
     from tests.samples import picture
 
     asked = tmp_path / "asked.png"
@@ -52,6 +53,7 @@ def test_extract_and_query_without_a_spark_context(
     if done.returncode:
         pytest.fail(done.stderr[-3000:])
     assert "30 known," in done.stdout
+    assert "30 files = 30 keep + 0 drop + 0 review + 0 rejected" in done.stdout
     made = vectors(tmp_path / "features")
     assert len(made) == 30
     assert made.items() <= vectors(local / "features").items(), "the same bytes as a classic session's"

@@ -47,6 +47,22 @@ def test_a_vector_is_what_the_network_makes_of_the_decoded_file(spark: SparkSess
             np.testing.assert_array_equal(np.frombuffer(found[row["sha256"]], "<f4"), expected)
 
 
+def test_a_content_has_the_digest_of_its_decoded_file(spark: SparkSession, lake: Lake) -> None:
+    contents = {row["sha256"]: row["content"] for row in tables.read(spark, lake.table, "images").collect()}
+    found = tables.read(spark, lake.features, "features").select("sha256", "pixels").collect()
+    assert {row["pixels"] for row in found} != {None}
+    for sha256, digest in found:
+        assert digest == pixels.decode(contents[sha256]).digest
+
+
+def test_a_table_from_before_digests_has_none_of_them(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
+    old = tables.read(spark, lake.features, "features").drop("pixels", "part")
+    old.write.partitionBy("model", "bucket").parquet(str(tmp_path / "features" / "part=000001-01234567"))
+    tables.append(tables.read(spark, lake.features, "features"), str(tmp_path), "features")
+    rows = tables.read(spark, str(tmp_path), "features").groupBy("part").agg(F.count("*"), F.count("pixels"))
+    assert [counts for _, *counts in rows.orderBy("part").collect()] == [[20, 0], [20, 20]]
+
+
 def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Model) -> None:
     before = vectors(spark, lake.features)
     done = features.extract(spark, lake.table, lake.features, model, 4)

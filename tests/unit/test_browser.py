@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.pages import deduplication
 
 from dedup.distances import METRICS
 from dedup.pixels import thumbnail
-from dedup.report import Answer, Report, render
+from dedup.report import Answer, Report, render, render_deduplication
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
@@ -65,6 +67,57 @@ def test_ten_thousand_results_are_there_and_no_name_is_code(page: Path, tmp_path
     assert found.count('<li class="result">') == QUERIES * EACH
     assert "<title>the title</title>" in found
     assert "<script>" not in found
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page of deduplication with pictures and a hostile name."""
+    folder = tmp_path_factory.mktemp("found")
+    red = folder / "red.png"
+    Image.new("RGB", (120, 90), (255, 0, 0)).save(red)
+    file = folder / "report.html"
+    page = deduplication(HOSTILE.removeprefix("/lake/"), thumbnail(red.read_bytes(), 96))
+    file.write_text(render_deduplication(page), encoding="utf-8")
+    return file
+
+
+def painted(page: Path, folder: Path, width: int, height: int) -> int:
+    """Return how many pixels of a page are as red as the thumbnails, in a window or, like a phone's, in a frame."""
+    shown = page
+    if width < 500:  # no window of the browser is as narrow as a phone
+        shown = folder / "frame.html"
+        frame = f'<iframe src="{page.as_uri()}" style="width: {width}px; height: {height}px; border: 0"></iframe>'
+        shown.write_text(f'<body style="margin: 0">{frame}', encoding="utf-8")
+    shot = folder / f"{width}.png"
+    chromium(folder / str(width), f"--window-size={width},{height}", f"--screenshot={shot}", shown.as_uri())
+    with Image.open(shot) as image:
+        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
+    return int(((red > 200) & (green < 60) & (blue < 60)).sum())
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_phone_and_a_desk_show_what_was_found(found: Path, tmp_path: Path, width: int) -> None:
+    assert painted(found, tmp_path, width, 5000) > 5000, "the thumbnails are painted"
+
+
+def test_a_phone_need_not_scroll_sideways(found: Path, tmp_path: Path) -> None:
+    measure = tmp_path / "measure.html"
+    script = (
+        "onload = () => { const d = frames[0].document.documentElement;"
+        "document.title = 'width ' + d.scrollWidth + ' of ' + d.clientWidth }"
+    )
+    page = found.read_text(encoding="utf-8").replace("&", "&amp;").replace('"', "&quot;")
+    measure.write_text(f'<iframe style="width: 400px" srcdoc="{page}"></iframe><script>{script}</script>')
+    title = re.search("<title>width ([0-9]+) of ([0-9]+)</title>", chromium(tmp_path, "--dump-dom", measure.as_uri()))
+    assert title is not None
+    assert int(title[1]) <= int(title[2])
+
+
+def test_what_was_found_is_there_and_no_name_is_code(found: Path, tmp_path: Path) -> None:
+    dom = chromium(tmp_path, "--dump-dom", found.as_uri())
+    assert "<title>Duplicates</title>" in dom
+    assert "<script>" not in dom
+    assert '<img src="x"' not in dom
 
 
 def test_a_phone_and_a_desk_show_pictures(page: Path, tmp_path: Path) -> None:

@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from PIL import Image
+from tests.pages import HOSTILE, PIXEL, Page
 
 from dedup.distances import METRICS
 from dedup.pixels import thumbnail
 from dedup.report import Answer, Report, render
 
 Encode = Callable[..., bytes]
-
-HOSTILE = [
-    "<script>alert(1)</script>.jpg",
-    "\"><img src=x onerror='alert(1)'>.jpg",
-    "a' onload='alert(1).jpg",
-    "{{ 7 * 7 }}{% raw %}.jpg",
-    "&amp;&lt;b&gt;.jpg",
-    "</title></style></section>.jpg",
-    "javascript:alert(1)",
-]
-PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
-
-
-class Page(HTMLParser):
-    """What a browser makes of the page: its texts, and its elements with their attributes."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data.strip())
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.texts)
-
-    def tags(self) -> list[str]:
-        return [tag for tag, _ in self.elements]
 
 
 def row(rank: int, sha256: str, paths: list[str], votes: int, **places: int) -> dict[str, Any]:

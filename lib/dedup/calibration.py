@@ -1,0 +1,147 @@
+"""Thresholds from a user's own images, from end to end: a sample, its copies and neighbours, thresholds, a page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from pyspark.sql import SparkSession
+
+from dedup import (
+    calibration_page,
+    choices,
+    copies,
+    features,
+    images,
+    limits,
+    model,
+    neighbours,
+    results,
+    storage,
+    tables,
+    weights,
+)
+from dedup.distances import DEFAULT_P, METRICS
+from dedup.edits import EDITS
+from dedup.errors import UsageError
+from dedup.features import Made
+from dedup.limits import Calibration, Measured
+from dedup.model import Model
+from dedup.thresholds import DEFAULT_VOTES, Thresholds
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for."""
+
+    features: str  #: the location of the table of features
+    output: str  #: the folder for thresholds.json, calibration.json and calibration.html
+    table: str | None = None  #: the location of the table of images; None where `features` has paths that can be read
+    sample: int = 500  #: how many images are altered, and have their neighbours looked at
+    precision: float = 0.999  #: of the pairs that are called near in the whole lake, the share that shall be right
+    votes: int = DEFAULT_VOTES
+    duplicates: float = 0.01  #: true pairs for each image of the lake
+    p: float = DEFAULT_P
+
+    def check(self) -> None:
+        """Make sure that it can be fulfilled.
+
+        Raises
+        ------
+        UsageError
+            If a number is out of range.
+        """
+        results.check(1, self.p, list(METRICS))
+        if self.sample < 1:
+            raise UsageError(f"--sample {self.sample}: at least 1 image must be looked at")
+        if not 0 < self.precision < 1:
+            raise UsageError(f"--precision {self.precision:g}: it must be more than 0 and less than 1")
+        if not 1 <= self.votes <= len(METRICS):
+            raise UsageError(f"--votes {self.votes}: possible are 1 to {len(METRICS)}")
+        if not 0 < self.duplicates < np.inf:
+            raise UsageError(f"--duplicates {self.duplicates:g}: it must be more than 0, and finite")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What came of it."""
+
+    thresholds: Thresholds
+    calibration: Calibration
+    notes: list[str]
+    page: str  #: the location of calibration.html
+
+
+def choose(location: str, source: str | None, precision: str | None) -> tuple[Made, Model]:
+    """Return the model of a table of features: what the table says of it, and the network itself.
+
+    Parameters
+    ----------
+    location
+        The location of the table.
+    source, precision
+        The network's weights and precision. Where they are not given, those that the table was made with.
+
+    Raises
+    ------
+    UsageError
+        If the table has no such model, several, or its features are incomplete.
+    """
+    location = storage.absolute(location)
+    tables.require(location, "features")
+    images.require_finished(location)
+    there = features.models(location)
+    sources = [source] if source else sorted({entry.weights for entry in there})
+    if len(sources) != 1:
+        raise UsageError(f"{location} was made with {' and '.join(sources) or 'no model'}: choose one by --weights")
+    loaded = weights.load(sources[0])
+    wanted = [Model(loaded, one) for one in ([precision] if precision else model.PRECISIONS)]
+    fitting = [(entry, one) for entry in there for one in wanted if entry.model == one.id]
+    names = ", ".join(f"{entry.model} (--weights {entry.weights})" for entry in there)
+    if not fitting:
+        raise UsageError(f"{location} was made with {names}, not with {wanted[0].id} (--weights {sources[0]})")
+    if len(fitting) > 1:
+        raise UsageError(f"{location} was made with {names}: choose one by --network-precision")
+    if not fitting[0][0].complete:
+        raise UsageError(
+            f"{location}: the features of {fitting[0][0].model} are incomplete: run the same extract again"
+        )
+    return fitting[0]
+
+
+def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Calibrated:
+    """Measure, and leave thresholds.json, calibration.json and calibration.html.
+
+    Raises
+    ------
+    UsageError
+        If the lake has too few different images, none of them can be read, or what is asked for cannot be.
+    """
+    wish.check()
+    storage.require_writable(wish.output)
+    location, output = storage.absolute(wish.features), wish.output.rstrip("/")
+    table = storage.absolute(wish.table) if wish.table else location
+    tables.require(table, "images")
+    images.require_finished(table)
+    sample = neighbours.draw(spark, location, made, wish.sample, wish.p)
+    altered = copies.measure(spark, table, sample.sha256, network, wish.p)
+    measured = Measured(sample.images, sample.distance, sample.named, altered)
+    found = limits.calibrate(measured, wish.precision, wish.votes, wish.duplicates)
+    thresholds = Thresholds(made.model, wish.votes, found.within, _made(found, made), wish.p)
+    notes = list(limits.notes(found))
+    others = choices.choices(measured, wish.precision, wish.votes, wish.duplicates)
+    page = calibration_page.render(thresholds, found, notes, measured, neighbours.pairs(sample, wish.p), others)
+    storage.write(f"{output}/calibration.html", page.encode())
+    figures = {"model": made.model, "weights": made.weights, "p": wish.p, "notes": notes, **asdict(found)}
+    figures["choices"] = [asdict(choice) for choice in others]
+    storage.write(f"{output}/calibration.json", (json.dumps(figures, indent=2) + "\n").encode())
+    thresholds.save(f"{output}/thresholds.json")  # the last: where it is, the others are
+    return Calibrated(thresholds, found, notes, f"{output}/calibration.html")
+
+
+def _made(found: Calibration, made: Made) -> str:
+    return (
+        f"{found.sample:,} of {found.images:,} different images under {made.weights} weights, altered in {len(EDITS)} "
+        f"ways, for a precision of {found.precision:g} at {found.duplicates:g} true pairs an image"
+    )

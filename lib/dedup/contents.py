@@ -1,0 +1,115 @@
+"""The files of a lake and what they hold: exact copies are found here, before any distance is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from dedup import features, images, tables
+from dedup.errors import UsageError
+
+
+def model(location: str, asked: str | None) -> str:
+    """Return the id of the model whose features are compared.
+
+    Parameters
+    ----------
+    location
+        The location of a table of features.
+    asked
+        The id that it must be; None where the table has only one.
+
+    Raises
+    ------
+    UsageError
+        If there are no such features, there are several and none was asked for, or they are incomplete.
+    """
+    tables.require(location, "features")
+    images.require_finished(location)
+    made = {entry.model: entry for entry in features.models(location)}
+    there = ", ".join(f"{entry.model} (--weights {entry.weights})" for entry in made.values())
+    if not made:
+        raise UsageError(f"{location}: no word of the model that made the features: run extract again")
+    if asked is None and len(made) > 1:
+        raise UsageError(f"{location} has features of several models: choose one with --model: {there}")
+    chosen = asked or next(iter(made))
+    if chosen not in made:
+        raise UsageError(f"{location} was made with {there}, not with {chosen}")
+    made[chosen].require_complete(location)
+    return chosen
+
+
+def files(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
+    """Return a row for each file whose content has features under a model.
+
+    Parameters
+    ----------
+    locations
+        The locations of tables of features, and whether their files are to be deduplicated: those of the others are
+        only compared with.
+
+    Returns
+    -------
+    DataFrame
+        Columns path, sha256, length, modified, width, height, format, own, model, and `exact`, the smallest sha256 of
+        the contents with the same decoded pixels. A file of two locations is one that is only compared with.
+    """
+    found = [_files(spark, location, model).withColumn("own", F.lit(own)) for location, own in locations.items()]
+    rows = found[0]
+    for more in found[1:]:
+        own = rows.join(more, "path", how="left_anti")
+        rows = own.unionByName(more)
+    if len(found) > 1:  # one of them may have been made before there were hashes of pixels
+        rows = rows.withColumn("pixels", F.max("pixels").over(Window.partitionBy("sha256")))
+    same = Window.partitionBy(F.coalesce("pixels", "sha256"))
+    return rows.withColumn("exact", F.min("sha256").over(same)).drop("pixels")
+
+
+@dataclass(frozen=True)
+class Others:
+    """The files of a location that are not deduplicated."""
+
+    rejected: int  #: files without features
+    shared: int  #: files that belong to another location too
+
+
+def others(spark: SparkSession, locations: dict[str, bool], model: str, files: DataFrame) -> Others:
+    """Return what the first location holds beside the files that are deduplicated, which are given.
+
+    Raises
+    ------
+    UsageError
+        If a file has neither features nor a reject.
+    """
+    first, *more = locations
+    shared = 0
+    if more:
+        both = _files(spark, first, model).select("path").join(files.where("not own"), "path", how="left_semi")
+        shared = both.count()
+    unread = images.unread(spark, first).select("path")
+    listed = images.inventory(spark, first).select("path").union(unread).distinct()
+    rejects = tables.read(spark, first, "rejects").select("path").distinct()
+    without = listed.join(files, "path", how="left_anti").withColumn("listed", F.lit(True))
+    found = without.join(rejects.withColumn("rejected", F.lit(True)), "path", how="left")
+    row = found.agg(F.count("*").alias("files"), F.count("rejected").alias("rejected")).collect()[0]
+    if row["files"] != row["rejected"]:
+        lost = row["files"] - row["rejected"]
+        raise UsageError(f"{first}: {lost:,} files have neither features nor a reject: run extract again")
+    return Others(row["rejected"], shared)
+
+
+def _files(spark: SparkSession, location: str, model: str) -> DataFrame:
+    described = features.under(spark, location, model).select("sha256", "width", "height", "format", "pixels", "model")
+    listed = images.inventory(spark, location).select("path", "sha256", "length", "modified")
+    return listed.join(described, "sha256").select("path", "length", "modified", *described.columns)
+
+
+def vectors(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
+    """Return the rows sha256, features and bucket of all locations; a content of two locations has two."""
+    found = [features.under(spark, location, model).select("sha256", "features", "bucket") for location in locations]
+    rows = found[0]
+    for more in found[1:]:
+        rows = rows.unionByName(more)
+    return rows

@@ -1,0 +1,298 @@
+"""A lake from end to end: features become pairs, groups, a manifest and a page."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup import (
+    candidates,
+    contents,
+    gallery,
+    groups,
+    keepers,
+    manifest,
+    pairs,
+    rounds,
+    search,
+    sketches,
+    storage,
+    summary,
+    tables,
+    vectors,
+)
+from dedup import state as states
+from dedup.distances import METRICS
+from dedup.errors import UsageError
+from dedup.summary import Deduplicated, Request
+
+_SAMPLE = 1024  # vectors to which the axes of sketches are fitted
+_FORMAT = 1  # of the state, sketches and pairs that a run leaves: those of another one are made anew
+
+
+def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
+    """Find the groups of a lake, and leave its pairs, its manifest and the page.
+
+    What an earlier run with the same settings has compared is not compared again, and its groups keep their ids.
+
+    Raises
+    ------
+    UsageError
+        If there are no features, the thresholds are another model's, or the output cannot be written.
+    RuntimeError
+        If the counts do not add up.
+    """
+    keepers.check(request.policy)
+    if request.way not in {None, *search.WAYS}:
+        raise UsageError(f"--search {request.way}: possible are {', '.join(search.WAYS)}")
+    output = storage.absolute(request.output)
+    locations = {storage.absolute(request.features): True}
+    if request.against:
+        locations.setdefault(storage.absolute(request.against), False)
+        if len(locations) == 1:
+            raise UsageError(f"--against {request.against}: these are the features themselves")
+    if output in locations:
+        raise UsageError(f"{output}: the output needs another place than the features")
+    model = _model(request, list(locations))
+    storage.require_writable(output)
+    for name in storage.names(output):
+        if name.startswith("_scratch-"):  # of a run that was killed
+            storage.delete(f"{output}/{name}")
+    folder = f"{output}/_scratch-{uuid.uuid4().hex[:8]}"
+    try:
+        with rounds.held(contents.files(spark, locations, model)) as files:
+            if files.where("own").isEmpty():
+                raise UsageError(f"{request.features}: no image has features of {model}")
+            others = contents.others(spark, locations, model, files)
+            keepers.check_protected(request.policy, files)
+            return _Run(spark, request, output, folder, model, locations, files).finish(others)
+    finally:
+        storage.delete(folder)
+
+
+def _model(request: Request, locations: list[str]) -> str:
+    """Return the id of the model whose features are compared."""
+    made_for = request.thresholds.model
+    if made_for and request.model and made_for != request.model:
+        raise UsageError(f"the thresholds were made for {made_for}, not for {request.model}")
+    model = contents.model(locations[0], request.model or made_for or None)
+    for location in locations[1:]:
+        contents.model(location, model)
+    return model
+
+
+class _Run:
+    """One run: what its steps share."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        request: Request,
+        output: str,
+        folder: str,
+        model: str,
+        locations: dict[str, bool],
+        files: DataFrame,
+    ) -> None:
+        self._spark, self._request, self._output, self._folder = spark, request, output, folder
+        self._files, self._model = files, model
+        self._vectors = contents.vectors(spark, locations, model)
+        settings = {
+            "format": _FORMAT,
+            "model": model,
+            "thresholds": asdict(request.thresholds),
+            "way": request.way,
+            "against": list(locations)[1:],
+        }
+        before = states.load(output)
+        if before is not None and before.settings == settings and self._holds(before):
+            self._state = before
+        else:
+            axes = sketches.fit(_sample(self._vectors))
+            self._state = states.State(0 if before is None else before.run, settings, (), "", False, axes)
+            self._state.save(output)  # from now on, what was compared under other settings counts for nothing
+        self._exact = groups.kept(
+            files.groupBy(F.col("exact").alias("sha256")).agg(F.every("own").alias("own")), f"{folder}/exact"
+        )
+
+    def _holds(self, before: states.State) -> bool:
+        """Tell whether what an earlier run left is there, and can be added to."""
+        for table, parts in {"sketches": before.parts, "pairs": (before.pairs,)}.items():
+            folder = f"{self._output}/{table}"
+            if not all(part and storage.exists(f"{folder}/part={part}/_SUCCESS") for part in parts):
+                return False
+        return True
+
+    def finish(self, others: contents.Others) -> Deduplicated:
+        """Do the work, and leave what comes of it."""
+        self._clear()
+        parts, compared = self._sketched()
+        with rounds.held(self._live(parts)) as live:
+            count = live.count()
+            found = search.Search(
+                live.where("code is not null"),
+                self._vectors,
+                self._request.thresholds,
+                self._state.axes.shape[1],
+                f"{self._folder}/search",
+            ).run(self._request.way)
+            near = self._known(live).unionByName(found.pairs.select(*tables.SCHEMAS["pairs"].names)).distinct()
+            near_part = tables.replace(near, self._output, "pairs")
+            parts = self._settled(live, parts)
+            first = live.groupBy("vector").agg(F.min("sha256").alias("first"))
+            stands = groups.kept(live.join(first, "vector").select("sha256", "first"), f"{self._folder}/stands")
+        counts = self._manifest(stands)
+        cut = self._state.cut or bool(found.hot)
+        replace(self._state, run=self._state.run + 1, parts=parts, pairs=near_part, cut=cut).save(self._output)
+        for name in ("sketches", "pairs", "manifest"):
+            tables.tidy(self._output, name)
+        written = tables.read(self._spark, self._output, "manifest")
+        if self._request.csv:
+            self._write_csv(written)
+        shown = gallery.collect(self._spark, written, self._request.thresholds.votes, self._files)
+        page = f"{self._output}/report.html"
+        done = Deduplicated(self._model, counts, others, count, compared, found, shown, page)
+        near_pairs = tables.read(self._spark, self._output, "pairs").count()
+        storage.write(page, summary.page(self._request, done, near_pairs, summary.hot(self._files, found)).encode())
+        return done
+
+    def _clear(self) -> None:
+        """Delete what a run that was stopped, or had other settings, has left of sketches and pairs.
+
+        Where pairs were cut, those that are left say nothing of what they would be without a file that is gone.
+        """
+        if self._state.cut:
+            last = tables.read(self._spark, self._output, "sketches").where(F.col("part").isin(*self._state.parts))
+            if not last.join(self._exact, "sha256", how="left_anti").isEmpty():
+                self._state = replace(self._state, parts=(), pairs="", cut=False)
+                self._state.save(self._output)
+        for table, parts in {"sketches": self._state.parts, "pairs": (self._state.pairs,)}.items():
+            for name in storage.names(f"{self._output}/{table}"):
+                if name.removeprefix("part=") not in parts:
+                    storage.delete(f"{self._output}/{table}/{name}")
+
+    def _sketched(self) -> tuple[tuple[str, ...], int]:
+        """Make the sketches of contents that have none; return the parts that hold all, and how many are fresh."""
+        parts = list(self._state.parts)
+        compared = tables.latest(tables.read(self._spark, self._output, "sketches"), "sha256")
+        with rounds.held(self._exact.join(compared, ["sha256", "own"], how="left_anti")) as fresh:
+            for rows in vectors.chosen(self._vectors, fresh.select("sha256")):
+                made = candidates.sketch(rows, self._state.axes).join(fresh, "sha256")
+                parts.append(tables.append(made, self._output, "sketches"))
+            return tuple(parts), fresh.count()
+
+    def _live(self, parts: tuple[str, ...]) -> DataFrame:
+        """Return the sketches of the exact sets that there are now, and whether they have to be compared."""
+        rows = tables.latest(tables.read(self._spark, self._output, "sketches"), "sha256")
+        fresh = F.col("part").isin(*(set(parts) - set(self._state.parts)))
+        return rows.join(self._exact.select("sha256"), "sha256", how="left_semi").withColumn("fresh", fresh)
+
+    def _settled(self, live: DataFrame, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the parts that hold the sketches of what there is now, and nothing else.
+
+        What is gone has to be forgotten: were it to come back, it would count as compared with what came in between.
+        """
+        held = tables.read(self._spark, self._output, "sketches")
+        if held.join(live, "sha256", how="left_anti").isEmpty():
+            return parts
+        return (tables.replace(live, self._output, "sketches"),)
+
+    def _known(self, live: DataFrame) -> DataFrame:
+        """Return the near pairs that the last run left, between the contents that now stand for the same vectors.
+
+        A content stands for all that have its vector: the first of them, which may be new, or was second to one that
+        is gone. Pairs of vectors that no content has any more are left out, and those of two that have become
+        `against`.
+        """
+        if not self._state.pairs:
+            return self._spark.createDataFrame([], tables.SCHEMAS["pairs"])
+        first = live.groupBy("vector").agg(F.min("sha256").alias("first"), F.max("own").alias("own"))
+        last = tables.read(self._spark, self._output, "sketches").where(F.col("part").isin(*self._state.parts))
+        names = last.select("sha256", "vector").distinct().join(first, "vector").select("sha256", "first", "own")
+        left, right = names.toDF("sha256_l", "left", "own_l"), names.toDF("sha256_r", "right", "own_r")
+        before = tables.read(self._spark, self._output, "pairs").where(F.col("part") == self._state.pairs).drop("part")
+        moved = before.join(left, "sha256_l").join(right, "sha256_r").where("left != right and (own_l or own_r)")
+        return moved.withColumns(
+            {"sha256_l": F.least("left", "right"), "sha256_r": F.greatest("left", "right")}
+        ).select(*tables.SCHEMAS["pairs"].names)
+
+    def _manifest(self, stands: DataFrame) -> dict[str, int]:
+        """Write the manifest and what merged; return the counts, which add up before any of it is seen."""
+        previous = tables.read(self._spark, self._output, "manifest") if self._state.run else None
+        rows, merges = manifest.build(
+            self._files,
+            tables.read(self._spark, self._output, "pairs"),
+            self._request.thresholds,
+            self._request.policy,
+            self._verify(stands),
+            f"{self._folder}/manifest",
+            previous,
+            self._state.run + 1,
+        )
+        rows = groups.kept(rows, f"{self._folder}/built")
+        counts = manifest.check_counts(rows, self._files)
+        # A run that is stopped here is run again, and must not log its merges twice.
+        logged = tables.read(self._spark, self._output, "merges").drop("part")
+        new = merges.join(logged, merges.columns, how="left_anti")
+        if not new.isEmpty():
+            tables.append(new, self._output, "merges")
+        storage.delete(f"{self._output}/manifest.csv")  # of an earlier run: it says what is true no more
+        tables.replace(rows.orderBy("path"), self._output, "manifest")
+        return counts
+
+    def _verify(self, stands: DataFrame) -> Callable[[DataFrame], DataFrame]:
+        """Return what measures pairs: those of contents with the same vectors once, and those of one vector not."""
+        folder = f"{self._folder}/verify"
+        votes = F.lit(len(METRICS)).cast("int").alias("votes")
+
+        def verify(asked: DataFrame) -> DataFrame:
+            left, right = stands.toDF("sha256_l", "left"), stands.toDF("sha256_r", "right")
+            least, greatest = F.least("left", "right").alias("least"), F.greatest("left", "right").alias("greatest")
+            joined = asked.distinct().join(left, "sha256_l").join(right, "sha256_r")
+            named = groups.kept(joined.select("sha256_l", "sha256_r", least, greatest), f"{folder}/asked")
+            apart = groups.kept(
+                named.where("least < greatest").select("least", "greatest").distinct(), f"{folder}/apart"
+            )
+            ends = apart.toDF("sha256_l", "sha256_r")
+            width, thresholds = self._state.axes.shape[1], self._request.thresholds
+            measured = pairs.measure(ends, ends.count(), self._vectors, thresholds, width, f"{folder}/vectors")
+            of_apart = named.join(
+                measured.withColumnsRenamed({"sha256_l": "least", "sha256_r": "greatest"}), ["least", "greatest"]
+            ).drop("least", "greatest")
+            equal = named.where("least = greatest").select(
+                "sha256_l", "sha256_r", votes, *[F.lit(0.0).alias(name) for name in METRICS]
+            )
+            return of_apart.unionByName(equal)
+
+        return verify
+
+    def _write_csv(self, rows: DataFrame) -> None:
+        """Write the manifest to OUTPUT/manifest.csv, sorted by path; the paths of a link are a JSON list."""
+        flat = rows.select(*tables.SCHEMAS["manifest"].names).withColumn("link", F.to_json("link"))
+        one = flat.coalesce(1).sortWithinPartitions("path")
+        asis = {"ignoreLeadingWhiteSpace": False, "ignoreTrailingWhiteSpace": False}  # a name may end with a blank
+        one.write.options(header=True, escape='"', **asis).csv(f"{storage.spark_path(self._folder)}/csv")
+        (part,) = [name for name in storage.names(f"{self._folder}/csv") if name.startswith("part-")]
+        storage.move(f"{self._folder}/csv/{part}", f"{self._output}/manifest.csv")
+
+
+def _sample(rows: DataFrame) -> NDArray[np.float32]:
+    """Return some finite vectors, of the first buckets and in the order of their hashes: the same ones in every run."""
+    buckets: list[int] = []
+    total = 0
+    for row in rows.groupBy("bucket").count().orderBy("bucket").collect():
+        buckets.append(row["bucket"])
+        total += row["count"]
+        if total >= 2 * _SAMPLE:
+            break
+    some = rows.where(F.col("bucket").isin(buckets)).orderBy(F.xxhash64("sha256"), "sha256").limit(_SAMPLE)
+    found = [np.frombuffer(row["features"], "<f4") for row in some.select("features").collect()]
+    stacked = np.stack(found)
+    finite: NDArray[np.float32] = stacked[np.isfinite(stacked).all(axis=1)]
+    return finite

@@ -1,0 +1,88 @@
+"""Pages: a template of the library becomes one HTML file that needs nothing else, whatever stands in the values."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from dedup.distances import METRICS
+
+
+def _source(name: str) -> str | None:
+    """Return a template's text, from a folder or from the zip that executors and drivers are given."""
+    template = resources.files("dedup").joinpath(name)
+    return template.read_text(encoding="utf-8") if template.is_file() else None
+
+
+def fill(template: str, **values: Any) -> str:
+    """Return the page that a template makes of values. Whatever is in a value is shown, and never obeyed.
+
+    Parameters
+    ----------
+    template
+        A file beside this one; most extend `page.html`, which has what all pages look like.
+    values
+        What the template speaks of; it also knows `all_metrics` and the filters `short`, `count`, `size`, `share`.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"short": short, "count": count, "size": size, "share": share, "named": named}
+    return environment.get_template(template).render(all_metrics=list(METRICS), **values)
+
+
+def short(distance: float) -> str:
+    """Return a distance as people read it: `0`, `0.00412`, `1830`."""
+    return f"{distance:.3g}" if abs(distance) < 1000 else f"{distance:.0f}"
+
+
+def count(number: int) -> str:
+    """Return a number as people read it: `92,424`."""
+    return f"{number:,}"
+
+
+def size(length: int) -> str:
+    """Return bytes as people read them, with powers of 1000.
+
+    >>> size(0), size(999), size(1000), size(99_950), size(1_234_567_890)
+    ('0 B', '999 B', '1.00 kB', '100 kB', '1.23 GB')
+    """
+    number, units = float(length), iter(("kB", "MB", "GB", "TB", "PB", "EB"))
+    if length < 1000:
+        return f"{length} B"
+    while number >= 999.5:
+        number, unit = number / 1000, next(units)
+    places = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    return f"{number:.{places}f} {unit}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a part of a whole in percent. Only nothing is 0 %, and only all is 100 %.
+
+    >>> share(0, 7), share(1, 3), share(1, 10**6), share(10**6 - 1, 10**6), share(7, 7), share(0, 0)
+    ('0 %', '33.3 %', '< 0.1 %', '> 99.9 %', '100 %', '0 %')
+    """
+    if not part:
+        return "0 %"
+    percent = 100 * part / whole
+    if part == whole:
+        return "100 %"
+    if percent < 0.1:
+        return "< 0.1 %"
+    return f"{percent:.1f} %" if percent < 99.95 else "> 99.9 %"
+
+
+def named(path: str) -> tuple[str, str]:
+    """Return the folder of a path, with its slash, and the name in it.
+
+    >>> named("/lake/2024/a.jpg"), named("s3://lake/"), named("a.jpg")
+    (('/lake/2024/', 'a.jpg'), ('s3://', 'lake/'), ('', 'a.jpg'))
+    """
+    folder, slash, name = path.rstrip("/").rpartition("/")
+    return folder + slash, name + path[len(path.rstrip("/")) :]

@@ -1,0 +1,85 @@
+"""Candidates become pairs: all five distances are measured on the vectors, and the poll says which are near."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from dedup import rounds, vectors
+from dedup.batches import ddl, gathered
+from dedup.distances import METRICS, listed
+from dedup.thresholds import Thresholds
+
+_PAIRS = 2048
+"""Pairs that are measured at a time: of at most twice as many vectors, 64 MiB."""
+
+_TASK = 50_000  # pairs that are worth a task
+
+_MEASURED = {
+    "sha256_l": pa.string(),
+    "sha256_r": pa.string(),
+    "votes": pa.int32(),
+    **dict.fromkeys(METRICS, pa.float64()),
+}
+
+
+def ordered(rows: DataFrame, one: str, other: str) -> DataFrame:
+    """Return each pair of different contents once, as sha256_l < sha256_r."""
+    left, right = F.least(one, other).alias("sha256_l"), F.greatest(one, other).alias("sha256_r")
+    return rows.select(left, right).where("sha256_l < sha256_r").distinct()
+
+
+def measure(
+    pairs: DataFrame, count: int, features: DataFrame, thresholds: Thresholds, width: int, folder: str
+) -> DataFrame:
+    """Return any pairs, near or not, with their votes and five distances.
+
+    Parameters
+    ----------
+    pairs
+        Columns sha256_l and sha256_r, each pair once; read several times, so keep it.
+    count
+        How many there are.
+    features
+        Columns sha256, features and bucket.
+    thresholds
+        What makes a vote.
+    width
+        The length of the vectors.
+    folder
+        A folder of its own on the storage, where vectors are put for the time of the work.
+    """
+    named = pairs.select(F.col("sha256_l").alias("sha256")).union(pairs.select(F.col("sha256_r").alias("sha256")))
+    with rounds.held(named.distinct()) as wanted:
+        addresses = vectors.store(features, wanted, folder)
+    left, right = (addresses.toDF(f"sha256_{end}", f"file_{end}", f"row_{end}") for end in "lr")
+    addressed = pairs.join(left, "sha256_l").join(right, "sha256_r")
+    slots = rounds.slots(pairs.sparkSession)
+    parts = max(1, min(count // 1000, slots), count // _TASK)
+    spread = addressed.repartitionByRange(parts, "file_l", "row_l", "sha256_r")
+    work = partial(_measure, thresholds=thresholds, width=width)
+    return spread.sortWithinPartitions("file_l", "row_l", "sha256_r").mapInArrow(work, ddl(_MEASURED))
+
+
+def _measure(batches: Iterator[pa.RecordBatch], thresholds: Thresholds, width: int) -> Iterator[pa.RecordBatch]:
+    for batch in gathered(batches, _PAIRS):
+        yield _measured(batch, thresholds, width)
+
+
+def _measured(batch: pa.RecordBatch, thresholds: Thresholds, width: int) -> pa.RecordBatch:
+    left, right = (_addresses(batch, end) for end in "lr")
+    places = {address: place for place, address in enumerate(dict.fromkeys(left + right))}
+    rows = vectors.read(list(places), width)
+    at_left, at_right = (np.array([places[address] for address in end], np.intp) for end in (left, right))
+    found = listed(rows, at_left, at_right, thresholds.p)
+    columns = [batch.column("sha256_l"), batch.column("sha256_r"), pa.array(thresholds.agreeing(found), pa.int32())]
+    return pa.RecordBatch.from_arrays([*columns, *map(pa.array, found.values())], names=list(_MEASURED))
+
+
+def _addresses(batch: pa.RecordBatch, end: str) -> list[tuple[str, int]]:
+    return list(zip(batch.column(f"file_{end}").to_pylist(), batch.column(f"row_{end}").to_pylist(), strict=True))

@@ -1,0 +1,138 @@
+"""What is asked of a deduplication, what came of it, and what is said of that: lines for a terminal, and a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from scipy.stats import binomtest
+
+from dedup import keepers, report, search
+from dedup.contents import Others
+from dedup.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be deduplicated, and how."""
+
+    features: str  #: the location of the table of features
+    output: str  #: where the pairs, the manifest and the page go
+    thresholds: Thresholds
+    against: str | None = None  #: the location of features that these are compared with
+    model: str | None = None  #: its id; None where the thresholds or the table say it
+    way: str | None = None  #: one of search.WAYS; None to choose by size
+    policy: keepers.Policy = field(default_factory=keepers.Policy)
+    csv: bool = False  #: whether the manifest is written as CSV too
+    title: str = "Duplicate images"
+
+
+@dataclass(frozen=True)
+class Deduplicated:
+    """What came of it; files = keep + drop + review + rejected + shared."""
+
+    model: str  #: the model's id
+    counts: dict[str, int]  #: of the manifest: see `manifest.check_counts`
+    others: Others  #: files that are not in the manifest
+    exact_sets: int  #: different images
+    compared: int  #: those that this run compared with all others; the rest had been
+    found: search.Found
+    gallery: report.Gallery  #: what the page shows
+    page: str  #: the location of the page
+
+    @property
+    def files(self) -> int:
+        """All files of the features' location."""
+        return self.counts["files"] + self.others.rejected + self.others.shared
+
+
+def told(done: Deduplicated, thresholds: Thresholds) -> list[str]:
+    """Return what a job says of a deduplication."""
+    counts, others, recall = done.counts, done.others, done.found.recall
+    way = f"search: {done.found.way}, {done.found.measured:,} pairs measured"
+    if recall:
+        way += (
+            f"; of {recall.sample:,} images looked at again, {recall.near:,} have near ones, "
+            f"and for {recall.found:,} of these it had found them all"
+        )
+    lines = [
+        f"{done.exact_sets:,} different images, {done.compared:,} of them compared now",
+        way,
+        f"{done.files:,} files = {counts['keep']:,} keep + {counts['drop']:,} drop + {counts['review']:,} review "
+        f"+ {others.rejected:,} rejected" + (f" + {others.shared:,} of the other set too" if others.shared else ""),
+        f"{counts['groups']:,} groups; dropped: {counts['bytes']:,} of equal bytes, {counts['pixels']:,} of equal "
+        f"pixels, {counts['near']:,} near; {counts['saved'] / 1e6:,.1f} MB",
+    ]
+    if not thresholds.calibrated:
+        lines.append(
+            f"thresholds: {thresholds.made}; they were not made with your images, so what is near is marked as review: "
+            "./submit.sh calibrate makes yours"
+        )
+    return [*lines, f"report: {done.page}"]
+
+
+def page(request: Request, done: Deduplicated, near: int, hot: list[report.Hot]) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    request
+        What was asked.
+    done
+        What came of it.
+    near
+        How many near pairs there are in all.
+    hot
+        See `hot`.
+    """
+    facts = {
+        "Features": request.features,
+        "Model": done.model,
+        "Different images": f"{done.exact_sets:,}, {done.compared:,} of them compared now",
+        "Files stay by": ", ".join(request.policy.order),
+    }
+    if request.against:
+        facts["Compared against"] = f"{request.against}, which has {done.others.shared:,} of these files too"
+    notes = []
+    if not request.thresholds.calibrated:
+        notes.append(
+            f"Thresholds are {request.thresholds.made}. They were not made with these images and their model: "
+            "what is near but not exactly equal is for you to review. Calibrate first to have it decided."
+        )
+    made = report.Deduplication(
+        title=request.title,
+        facts=facts,
+        notes=notes,
+        rejects=done.others.rejected,
+        shared=done.others.shared,
+        thresholds=request.thresholds,
+        search=_searched(done.found, near),
+        hot=hot,
+        gallery=done.gallery,
+    )
+    return report.render_deduplication(made)
+
+
+def hot(files: DataFrame, found: search.Found) -> list[report.Hot]:
+    """Name a file of each content that has very many others near to it."""
+    if not found.hot:
+        return []
+    counts = dict(found.hot)
+    chosen = files.where(F.col("sha256").isin(*counts)).groupBy("sha256").agg(F.min("path").alias("path"))
+    done = "compared with those most alike"
+    if found.way == search.WAYS[0]:
+        done += ", then with all that were not in its group yet"
+    rows = sorted(chosen.collect(), key=lambda row: (-counts[row["sha256"]], row["path"]))
+    return [report.Hot(row["path"], counts[row["sha256"]], done) for row in rows]
+
+
+def _searched(found: search.Found, near: int) -> report.Search:
+    """Return how pairs were looked for, as the page shows it."""
+    recall = found.recall
+    exact = found.way == search.WAYS[0]
+    if recall is None or not recall.near:
+        return report.Search(exact, near, found.measured)
+    interval = binomtest(recall.found, recall.near).proportion_ci(report.CONFIDENCE, method="wilson")
+    share = recall.found / recall.near
+    return report.Search(exact, near, found.measured, share, interval.low, interval.high, recall.near)

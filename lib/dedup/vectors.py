@@ -1,0 +1,141 @@
+"""Vectors where they can be looked up: those of chosen contents, in plain files on a storage, without a shuffle.
+
+A file holds rows of float32, little-endian, and nothing else: row i begins at byte 4 width i.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from dedup import rounds, storage
+from dedup.batches import ddl
+
+_ADDRESS = {"sha256": pa.string(), "file": pa.string(), "row": pa.int32()}
+
+_FILE_BYTES = 64 << 20
+_LOOKED_UP = 2_000_000  # contents whose hashes are broadcast at a time: about 0.3 GB on the driver
+_GAP = 8  # rows that are read along rather than asking the storage once more
+
+
+def _store(batches: Iterator[pa.RecordBatch], folder: str) -> Iterator[pa.RecordBatch]:
+    waiting: list[tuple[str, bytes]] = []
+    size = 0
+    for batch in batches:
+        for sha256, vector in zip(
+            batch.column("sha256").to_pylist(), batch.column("features").to_pylist(), strict=True
+        ):
+            waiting.append((sha256, vector))
+            size += len(vector)
+            if size >= _FILE_BYTES:
+                yield _written(waiting, folder)
+                waiting, size = [], 0
+    if waiting:
+        yield _written(waiting, folder)
+
+
+def _written(rows: list[tuple[str, bytes]], folder: str) -> pa.RecordBatch:
+    # A task that runs twice writes two files; only what it says in the end names one of them.
+    file = f"{folder}/{uuid.uuid4().hex}.f32"
+    storage.write(file, b"".join(vector for _, vector in rows))
+    hashes = pa.array([sha256 for sha256, _ in rows], pa.string())
+    numbers = pa.array(np.arange(len(rows), dtype=np.int32))
+    return pa.RecordBatch.from_arrays([hashes, pa.array([file] * len(rows)), numbers], names=list(_ADDRESS))
+
+
+def chosen(features: DataFrame, wanted: DataFrame) -> Iterator[DataFrame]:
+    """Return the rows of chosen contents, some millions at a time: hashes go to the features, never features to hashes.
+
+    Parameters
+    ----------
+    features
+        Columns sha256, features and bucket.
+    wanted
+        A column sha256, each content once; read several times, so keep it.
+    """
+    buckets = features.select("sha256", "bucket").join(wanted, "sha256", how="left_semi")
+    with rounds.held(buckets) as kept:
+        counts = kept.groupBy("bucket").count().orderBy("bucket").collect()
+        for first, last in _ranges([(row["bucket"], row["count"]) for row in counts]):
+            some = F.col("bucket").between(first, last)
+            hashes = F.broadcast(kept.where(some).select("sha256"))
+            yield features.where(some).join(hashes, "sha256", how="left_semi")
+
+
+def store(features: DataFrame, wanted: DataFrame, folder: str) -> DataFrame:
+    """Write the vectors of wanted contents to files, and return their addresses: sha256, file, row.
+
+    Parameters
+    ----------
+    features
+        Columns sha256, features and bucket.
+    wanted
+        A column sha256, each content once; read several times, so keep it.
+    folder
+        Where the files go.
+    """
+    place = f"{storage.spark_path(folder)}/addresses"
+    for rows in chosen(features, wanted):
+        stored = rows.select("sha256", "features").mapInArrow(partial(_store, folder=f"{folder}/files"), ddl(_ADDRESS))
+        stored.write.mode("append").parquet(place)
+    if not storage.exists(f"{folder}/addresses"):
+        return features.sparkSession.createDataFrame([], ddl(_ADDRESS))
+    addresses = features.sparkSession.read.schema(ddl(_ADDRESS)).parquet(place)
+    # A content that two tables have is stored twice; either row will do.
+    return addresses.groupBy("sha256").agg(F.min(F.struct("file", "row")).alias("at")).select("sha256", "at.*")
+
+
+def _ranges(counts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Group consecutive buckets so that each group has few enough contents; return the first and last of each.
+
+    >>> _ranges([(0, 1_500_000), (1, 400_000), (5, 300_000)])
+    [(0, 1), (5, 5)]
+    """
+    found: list[tuple[int, int]] = []
+    total = 0
+    for bucket, count in counts:
+        if found and total + count <= _LOOKED_UP:
+            found[-1] = (found[-1][0], bucket)
+            total += count
+        else:
+            found.append((bucket, bucket))
+            total = count
+    return found
+
+
+def read(addresses: list[tuple[str, int]], width: int) -> NDArray[np.float32]:
+    """Return the vectors at addresses, a file and a row each, shape (addresses, width)."""
+    out = np.empty((len(addresses), width), np.float32)
+    sought = sorted((file, row, place) for place, (file, row) in enumerate(addresses))
+    for file, rows in groupby(sought, key=itemgetter(0)):
+        where, name = storage.locate(file)
+        with where.open_input_file(name) as opened:
+            for stretch in _stretches([(row, place) for _, row, place in rows]):
+                first, last = stretch[0][0], stretch[-1][0]
+                read = opened.read_at((last + 1 - first) * 4 * width, first * 4 * width)
+                found = np.frombuffer(read, "<f4").reshape(-1, width)
+                for row, place in stretch:
+                    out[place] = found[row - first]
+    return out
+
+
+def _stretches(rows: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Cut sorted rows where so many lie between two that they are not worth being read along.
+
+    >>> [[row for row, _ in stretch] for stretch in _stretches([(0, 0), (3, 1), (4, 2), (50, 3)])]
+    [[0, 3, 4], [50]]
+    """
+    start = 0
+    for i in range(1, len(rows) + 1):
+        if i == len(rows) or rows[i][0] - rows[i - 1][0] > _GAP:
+            yield rows[start:i]
+            start = i

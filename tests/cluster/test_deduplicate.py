@@ -1,0 +1,126 @@
+"""Deduplication through submit.sh: the same bytes on one machine and on a cluster that loses a worker."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.cluster.conftest import Cluster, wait_for
+from tests.cluster.test_jobs import Submit
+from tests.samples import WEIGHTS, make_images
+
+
+@pytest.fixture(scope="module")
+def copied(submit: Submit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the features of 24 images, of copies of 6 with the same bytes, and of 6 re-encoded."""
+    folder = tmp_path_factory.mktemp("copied")
+    for number, path in enumerate(make_images(folder / "images", 24)[:6]):
+        (folder / "images" / f"same {number}{path.suffix}").write_bytes(path.read_bytes())
+        with Image.open(path) as image:
+            image.convert("RGB").save(folder / "images" / f"again {number}.jpg", quality=95)
+    (folder / "images" / "notes.txt").write_text("no image")
+    extract = submit(
+        "extract", "--images", f"{folder}/images", "--features", f"{folder}/features", "--weights", WEIGHTS
+    )
+    out, err = extract.communicate(timeout=300)
+    assert extract.returncode == 0, err
+    assert "37 files = 36 with features + 1 rejected" in out
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(copied: Path, submit: Submit) -> bytes:
+    """Return the manifest that a local run makes, as CSV."""
+    job = submit("deduplicate", "--features", f"{copied}/features", "--output", f"{copied}/local", "--csv")
+    out, err = job.communicate(timeout=300)
+    assert job.returncode == 0, err
+    assert "37 files = 24 keep + 6 drop + 6 review + 1 rejected" in out
+    assert "thresholds: the defaults, made with seeded weights" in out
+    assert f"report: {copied}/local/report.html" in out
+    assert not [path for path in (copied / "local").iterdir() if path.name.startswith("_scratch")]
+    return (copied / "local" / "manifest.csv").read_bytes()
+
+
+def test_copies_are_dropped_or_to_be_reviewed_for_their_originals(local: bytes) -> None:
+    rows = list(csv.DictReader(io.StringIO(local.decode())))
+    assert Counter((row["action"], row["method"]) for row in rows) == {
+        ("keep", ""): 24,
+        ("drop", "bytes"): 6,
+        ("review", "near"): 6,
+    }
+    for row in rows:
+        if row["action"] != "keep":
+            number, keepers = (int(Path(row[name]).stem.split()[-1]) for name in ("path", "keeper"))
+            assert number == keepers, "a file and its keeper are of one original"
+            assert row["votes"] == "5"
+
+
+def test_a_cluster_that_loses_a_worker_makes_the_same_manifest(
+    local: bytes, copied: Path, cluster: Cluster, submit: Submit, tmp_path: Path
+) -> None:
+    job = submit(
+        *("--master", cluster.url, "--driver-memory", "2g"),
+        *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1500m"),
+        *("--conf", "spark.sql.shuffle.partitions=3"),
+        *("deduplicate", "--features", f"{copied}/features", "--output", f"{tmp_path}/out", "--csv"),
+    )
+    wait_for("sketches", lambda: [*(tmp_path / "out/sketches").glob("part=*/_SUCCESS")] or job.poll(), 240)
+    assert job.poll() is None, "there is work left when the worker dies"
+    cluster.workers[0].kill()
+    _, err = job.communicate(timeout=500)
+    assert job.returncode == 0, err
+    assert (tmp_path / "out" / "manifest.csv").read_bytes() == local
+
+
+def test_a_second_run_compares_nothing(local: bytes, copied: Path, submit: Submit) -> None:
+    job = submit("deduplicate", "--features", f"{copied}/features", "--output", f"{copied}/local", "--csv")
+    out, err = job.communicate(timeout=300)
+    assert job.returncode == 0, err
+    assert ", 0 of them compared now" in out
+    assert (copied / "local" / "manifest.csv").read_bytes() == local
+
+
+def test_thresholds_are_calibrated_and_used(copied: Path, submit: Submit) -> None:
+    made = submit(
+        *("calibrate", "--features", f"{copied}/features", "--output", f"{copied}/calibration"),
+        *("--sample", "3", "--precision", "0.5"),
+    )
+    out, err = made.communicate(timeout=300)
+    assert made.returncode == 0, err
+    assert f"report: {copied}/calibration/calibration.html" in out
+    used = submit(
+        *("deduplicate", "--features", f"{copied}/features", "--output", f"{copied}/calibrated"),
+        *("--thresholds", f"{copied}/calibration/thresholds.json"),
+    )
+    out, err = used.communicate(timeout=300)
+    assert used.returncode == 0, err
+    assert "0 review" in out
+    assert "the defaults" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--features", "{tmp}"], "no table of features"),
+        (["--features", "{copied}/features", "--votes", "6"], "--votes 6: there are 5 distances"),
+        (["--features", "{copied}/features", "--thresholds", "{tmp}/none.json"], "none.json: missing"),
+        (["--features", "{copied}/features", "--against", "{copied}/features"], "these are the features themselves"),
+        (["--features", "{copied}/features", "--keep", "prettiest"], "--keep: invalid choice: 'prettiest'"),
+        (["--features", "{copied}/features", "--model", "x"], "not with x"),
+    ],
+)
+def test_bad_use_is_exit_code_2_and_one_line(
+    words: list[str], says: str, submit: Submit, copied: Path, tmp_path: Path
+) -> None:
+    filled = [word.format(tmp=tmp_path, copied=copied) for word in words]
+    job = submit("deduplicate", *filled, "--output", f"{tmp_path}/out")
+    out, err = job.communicate(timeout=120)
+    assert job.returncode == 2, err
+    lines = [line for line in (out + err).splitlines() if not line.startswith("WARNING: Using incubator modules")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert says in lines[0]
