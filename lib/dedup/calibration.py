@@ -103,10 +103,7 @@ def choose(location: str, source: str | None, precision: str | None) -> tuple[Ma
         raise UsageError(f"{location} was made with {names}, not with {wanted[0].id} (--weights {sources[0]})")
     if len(fitting) > 1:
         raise UsageError(f"{location} was made with {names}: choose one by --network-precision")
-    if not fitting[0][0].complete:
-        raise UsageError(
-            f"{location}: the features of {fitting[0][0].model} are incomplete: run the same extract again"
-        )
+    fitting[0][0].require_complete(location)
     return fitting[0]
 
 

@@ -26,6 +26,17 @@ def wait_for(what: str, found: Callable[[], object], seconds: float = 60) -> obj
     raise TimeoutError(f"waited {seconds} s for {what}")
 
 
+def bad_use(job: subprocess.Popen[str]) -> str:
+    """Wait for a job that ends with exit code 2, and return the one line that it says."""
+    out, err = job.communicate(timeout=120)
+    assert job.returncode == 2, err
+    # spark-submit sends the stderr of Python to its own stdout.
+    lines = [line for line in (out + err).splitlines() if not line.startswith("WARNING: Using incubator modules")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
 @dataclass
 class Cluster:
     """A standalone cluster whose processes the test may kill."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
-from tests.cluster.conftest import Cluster, wait_for
+from tests.cluster.conftest import Cluster, bad_use, wait_for
 from tests.samples import WEIGHTS
 
 Submit = Callable[..., subprocess.Popen[str]]
@@ -102,14 +102,7 @@ def test_bad_use_is_exit_code_2_and_one_line(
     words: list[str], says: str, submit: Submit, local: Path, images: Path, tmp_path: Path
 ) -> None:
     filled = [word.format(tmp=tmp_path, local=local, images=images) for word in words]
-    job = submit(*filled)
-    out, err = job.communicate(timeout=120)
-    assert job.returncode == 2, err
-    # spark-submit sends the stderr of Python to its own stdout.
-    lines = [line for line in (out + err).splitlines() if not line.startswith("WARNING: Using incubator modules")]
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    assert says in lines[0]
+    assert says in bad_use(submit(*filled))
 
 
 def test_help_of_a_job_names_its_options(submit: Submit) -> None:
