@@ -42,13 +42,14 @@ def _draw(batches: Iterator[pa.RecordBatch], lake: Lake) -> Iterator[pa.RecordBa
             yield pa.RecordBatch.from_arrays([*columns, bucket], names=list(_DRAWN))
 
 
-def _images(spark: SparkSession, lake: Lake) -> DataFrame:
-    row = F.col("id")
-    return spark.range(lake.rows).select(
-        F.format_string("/synthetic/%03d/%08d.jpg", row % 100, row).alias("path"),
+def _images(spark: SparkSession, lake: Lake, copies: int) -> DataFrame:
+    file = F.col("id")
+    row = F.floor(file / copies)
+    return spark.range(lake.rows * copies).select(
+        F.format_string("/synthetic/%03d/%08d.jpg", file % 100, file).alias("path"),
         F.sha2(F.concat_ws("/", F.lit(lake.seed), F.lit(lake.rows), row), 256).alias("sha256"),
         (50_000 + row * 7919 % 1_000_000).alias("length"),
-        F.timestamp_seconds(1_600_000_000 + row).alias("modified"),
+        F.timestamp_seconds(1_600_000_000 + file).alias("modified"),
         F.lit(None).cast("binary").alias("content"),
         F.floor(row / BLOCK).cast("int").alias("bucket"),
     )
@@ -58,6 +59,7 @@ def main() -> None:
     """Draw the lake: images without bytes, features, rejects, and the word of the model."""
     parser = job.Parser("../benchmarks/draw", "Write a synthetic lake; scale.py calls this.")
     parser.add_argument("--rows", type=job.positive, required=True)
+    parser.add_argument("--copies", type=job.positive, default=1, help="how many files each row has")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables go")
     options = parser.parse_args()
@@ -65,7 +67,7 @@ def main() -> None:
     location, lake = storage.absolute(options.features), Lake(options.rows, options.seed)
     made = features.Made(MODEL, "synthetic", complete=False)
     made.save(location)
-    tables.replace(_images(spark, lake), location, "images")
+    tables.replace(_images(spark, lake, options.copies), location, "images")
     tables.replace(spark.createDataFrame([], tables.SCHEMAS["rejects"]), location, "rejects")
     for first in range(0, lake.blocks, _PART):
         last = min(first + _PART, lake.blocks)

@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py --rows 92424 --output DIR
 
-Run it with the environment of submit.sh. The lake is drawn once, to DIR/lake-ROWS-SEED; each run leaves what
+Run it with the environment of submit.sh. The lake is drawn once, to DIR/lake-ROWS-COPIES-SEED; each run leaves what
 deduplicate makes in a folder of its own. What comes out is a line of the table in docs/scale.md, and one of JSON in
 DIR/scale.jsonl.
 """
@@ -42,14 +42,15 @@ HEADER = (
 Pair = tuple[int, int]
 
 
-def draw(lake: Lake, location: Path, submit: list[str]) -> float:
+def draw(lake: Lake, copies: int, location: Path, submit: list[str]) -> float:
     """Draw the lake unless it is there; return the seconds that it took."""
     made = location / "_models" / MODEL
     if made.exists() and json.loads(made.read_text())["complete"]:
         return 0.0
     start = time.time()
     script = ["--py-files", str(ROOT / "benchmarks" / "synthetic.py"), "../benchmarks/draw"]
-    options = ["--rows", str(lake.rows), "--seed", str(lake.seed), "--features", str(location)]
+    options = ["--rows", str(lake.rows), "--copies", str(copies), "--seed", str(lake.seed)]
+    options += ["--features", str(location)]
     subprocess.run([str(ROOT / "submit.sh"), *submit, *script, *options], check=True)
     return time.time() - start
 
@@ -82,7 +83,7 @@ def table(location: Path, name: str, columns: list[str]) -> dict[str, NDArray[An
     return {column: read.column(column).to_numpy() for column in columns}
 
 
-def judged(lake: Lake, output: Path, within: Thresholds) -> dict[str, int]:
+def judged(lake: Lake, files: int, output: Path, within: Thresholds) -> dict[str, int]:
     """Return how many pairs were planted and found, and what the manifest says."""
     rows = {lake.sha256(row): row for row in range(lake.rows)}
     ends = table(output, "pairs", ["sha256_l", "sha256_r"])
@@ -95,8 +96,8 @@ def judged(lake: Lake, output: Path, within: Thresholds) -> dict[str, int]:
     others_near = near(lake, sorted(others), within)
     manifest = table(output, "manifest", ["action", "group_id"])
     names, counts = np.unique(manifest["action"].astype(str), return_counts=True)
-    if counts.sum() != lake.rows:
-        raise SystemExit(f"the manifest has {counts.sum()} rows of {lake.rows}")
+    if counts.sum() != files:
+        raise SystemExit(f"the manifest has {counts.sum()} rows of {files}")
     return {
         "planted_near": len(true),
         "found_of_them": len(true & found),
@@ -125,9 +126,9 @@ def computing() -> float:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Draw, deduplicate, judge; return all figures."""
     lake = Lake(options.rows, options.seed)
-    location = options.output / f"lake-{lake.rows}-{lake.seed}"
+    location = options.output / f"lake-{lake.rows}-{options.copies}-{lake.seed}"
     submit = [word for setting in options.conf for word in ("--conf", setting)]
-    drawn = draw(lake, location, submit)
+    drawn = draw(lake, options.copies, location, submit)
     within = thresholds(lake)
     file = options.output / f"thresholds-{lake.rows}-{lake.seed}.json"
     within.save(str(file))
@@ -144,6 +145,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     memory = {kind: max(peak["VmHWM"] for (name, _), peak in peaks.items() if name == kind) for kind in KINDS}
     return {
         "rows": lake.rows,
+        "copies": options.copies,
         "seed": lake.seed,
         "search": options.search,
         "conf": options.conf,
@@ -157,7 +159,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "workers": sum(name == "Python worker" for name, _ in peaks),
         "told": [told for told in said.read_text().splitlines() if told],
         "thresholds": {name: within.within[name] for name in METRICS},
-        **judged(lake, output, within),
+        **judged(lake, lake.rows * options.copies, output, within),
     }
 
 
@@ -165,12 +167,13 @@ def line(done: dict[str, Any]) -> str:
     """Return the line of the table in docs/scale.md."""
     search = next(told for told in done["told"] if told.startswith("search: "))
     measured = search.split(", ", 1)[1].split(" pairs")[0]
-    cells = [f"{done['rows']:,}", done["search"]]
+    rows = f"{done['rows']:,}" + (f" x {done['copies']:,}" if done["copies"] > 1 else "")
+    cells = [rows, done["search"]]
     cells += [f"{done['seconds']:.0f} s", f"{done['computed']:.0f} s"]
     cells += [f"{seconds:.0f} s" for seconds in done["stages"].values()]
     cells += [f"{size / 1e9:.2f} GB" for size in done["memory"].values()]
-    recall = done["found_of_them"] / max(1, done["planted_near"])
-    cells += [measured, f"{done['planted_near']:,}", f"{done['found_of_them']:,} ({recall:.4f})"]
+    near, found = done["planted_near"], done["found_of_them"]
+    cells += [measured, f"{near:,}", f"{found:,}" + (f" ({found / near:.4f})" if near else "")]
     return "| " + " | ".join([*cells, f"{done['others_near']:,}", f"{done['not_near']:,}"]) + " |"
 
 
@@ -178,6 +181,7 @@ def main() -> None:
     """Parse, run, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, required=True, help="how many different images the lake has")
+    parser.add_argument("--copies", type=int, default=1, help="how many files each image has")
     parser.add_argument("--output", type=Path, required=True, help="a folder for lakes, runs and figures")
     parser.add_argument("--search", choices=("exact", "approximate"), default="exact")
     parser.add_argument("--seed", type=int, default=0)
