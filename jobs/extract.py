@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import features, images, job, model
+from dedup import features, images, job
 
 
 def main() -> None:
@@ -18,20 +18,13 @@ def main() -> None:
     source.add_argument("--images", metavar="URI", help="or the images themselves, whose bytes stay where they are")
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables are kept")
     parser.add_model()
-    parser.add_argument(
-        "--batch-size",
-        type=job.positive,
-        default=model.DEFAULT_BATCH_SIZE,
-        metavar="N",
-        help="pictures that go through the network at a time: more need more memory (default: %(default)s)",
-    )
     options = parser.parse_args()
     network = job.load_model(options.weights, options.precision)
     spark = job.session("extract")
     if options.images:
         images.ingest(spark, options.images, options.features, keep_bytes=False)
     table = options.table or options.features
-    done = features.extract(spark, table, options.features, network, options.batch_size)
+    done = features.extract(spark, table, options.features, network)
     job.say(f"model {done.model}")
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
     job.say(f"{done.contents:,} different contents, {done.computed:,} of them computed now")

@@ -24,8 +24,6 @@ from dedup.model import Model
 SIDE = 1024
 """The longer side that images are made smaller to before they are altered: an edit takes time with every pixel."""
 
-_BATCH = 7  # an image and its 20 copies are three batches without a gap
-
 _MEASURED = {"sha256": pa.string(), "edit": pa.string(), **{metric: pa.float64() for metric in METRICS}}
 
 
@@ -45,9 +43,7 @@ def _measure(batches: Iterator[pa.RecordBatch], task: Task, p: float) -> Iterato
     for sha256, pictures in ahead(_altered, each_row(batches), features.cores(), 2):
         if pictures is None:
             continue
-        network = features.network(task)
-        parts = (pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH))
-        vectors = np.concatenate([network(part) for part in parts])
+        vectors = features.network(task)(pictures)
         found = distances(vectors[1:], vectors[:1], p)
         rows = [
             {"sha256": sha256, "edit": edit} | {metric: found[metric][i, 0] for metric in METRICS}
@@ -82,7 +78,7 @@ def measure(spark: SparkSession, table: str, sample: Sequence[str], model: Model
         rounds.held(features.files_of(files)) as todo,
         delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel,
     ):
-        task = Task(parcel, model.precision, _BATCH)
+        task = Task(parcel, model.precision)
 
         def work(rows: DataFrame, first: int, last: int) -> None:
             given = source.contents(rows, first, last).select("sha256", "path", "other", "content")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, images, pixels, rounds, storage, tables, vgg16
+from dedup import delivery, engines, images, pixels, rounds, storage, tables
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 from dedup.model import Model
@@ -61,22 +61,31 @@ class Task:
 
     parcel: delivery.Parcel
     precision: str
-    batch_size: int
 
 
-_networks: dict[tuple[str, str, int], Callable[[NDArray[np.uint8]], NDArray[np.float32]]] = {}
+_networks: dict[tuple[str, str], engines.Predict] = {}
 """The network that a worker has loaded, for as long as the worker lives: one, or its memory would double."""
 
 
-def network(task: Task) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Return the network, on a worker, which keeps the last one; shapes are those of `vgg16.predictor`."""
-    key = (task.parcel.name, task.precision, task.batch_size)
+def network(task: Task) -> engines.Predict:
+    """Return the network, on a worker, which keeps the last one."""
+    key = (task.parcel.name, task.precision)
     if key not in _networks:
         _networks.clear()
-        weights = task.parcel.open()
+        weights, chosen = task.parcel.open(), engine()
         with quiet():
-            _networks[key] = vgg16.predictor(weights, task.precision, task.batch_size, cores())
+            _networks[key] = chosen.load(weights, task.precision, chosen.batch_size, cores())
     return _networks[key]
+
+
+def engine() -> engines.Engine:
+    """Return what this task computes the network with: TensorFlow on the GPUs that Spark gave to it, or else ncnn."""
+    context = TaskContext.get()
+    gpus = context.resources().get("gpu") if context else None
+    if gpus is None:
+        return engines.ENGINES["ncnn"]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.addresses)  # before TensorFlow looks for them
+    return engines.ENGINES["tensorflow"]
 
 
 def cores() -> int:
@@ -118,11 +127,12 @@ def _extract(batches: Iterator[pa.RecordBatch], task: Task) -> Iterator[pa.Recor
     """Bytes in, features or a reason out, in order. Decoding goes ahead in threads while the network computes."""
     known: list[dict[str, Any]] = []
     pictures: list[pixels.Picture] = []
-    for row, picture in ahead(_look, each_row(batches), cores(), 2 * task.batch_size):
+    batch_size = engine().batch_size
+    for row, picture in ahead(_look, each_row(batches), cores(), 2 * batch_size):
         known.append(row)
         if picture is not None:
             pictures.append(picture)
-        if len(pictures) == task.batch_size or len(known) >= _ROWS:
+        if len(pictures) == batch_size or len(known) >= _ROWS:
             yield _described(known, pictures, task)
             known, pictures = [], []
     if known:
@@ -139,7 +149,7 @@ def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task
     return record_batch(rows, _DESCRIBED)
 
 
-def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size: int) -> DataFrame:
+def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel) -> DataFrame:
     """Return the features of contents, or the reason why they have none: the one UDF that the network runs in.
 
     Parameters
@@ -151,10 +161,8 @@ def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel, batch_size:
         What makes the features.
     parcel
         The model's weights, on their way to the executors.
-    batch_size
-        How many pictures go through the network at a time.
     """
-    task = Task(parcel, model.precision, batch_size)
+    task = Task(parcel, model.precision)
     given = rows.select("sha256", "path", "other", "bucket", "content")
     return given.mapInArrow(partial(_extract, task=task), ddl(_DESCRIBED))
 
@@ -206,7 +214,7 @@ def live(spark: SparkSession, location: str, made: Made) -> DataFrame:
     return rows
 
 
-def extract(spark: SparkSession, table: str, location: str, model: Model, batch_size: int) -> Extracted:
+def extract(spark: SparkSession, table: str, location: str, model: Model) -> Extracted:
     """Compute the features of every content of a table of images that has none yet under the model.
 
     Parameters
@@ -217,8 +225,6 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, batch_
         The location of the tables `features`, `images` (without bytes) and `rejects` that are made; it may be the same.
     model
         What makes the features.
-    batch_size
-        How many pictures go through the network at a time.
 
     Raises
     ------
@@ -236,7 +242,7 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, batch_
     with rounds.held(images.inventory(spark, table)) as files, rounds.held(_todo(files, location, model.id)) as todo:
         if location != table:
             tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
-        computed, parts = _compute(todo, table, location, model, batch_size)
+        computed, parts = _compute(todo, table, location, model)
         counts, stale = _settle(files, table, location, model.id, parts)
     for name in ("images", "rejects"):
         tables.tidy(location, name)
@@ -282,7 +288,7 @@ def files_of(files: DataFrame) -> DataFrame:
     return files.groupBy("sha256").agg(first, F.max("path").alias("other")).select("sha256", "first.*", "other")
 
 
-def _compute(todo: DataFrame, table: str, location: str, model: Model, batch_size: int) -> tuple[int, list[str]]:
+def _compute(todo: DataFrame, table: str, location: str, model: Model) -> tuple[int, list[str]]:
     """Put contents through the network, round by round; return how many, and the new parts of the rejects."""
     spark = todo.sparkSession
     parts: list[str] = []
@@ -293,7 +299,7 @@ def _compute(todo: DataFrame, table: str, location: str, model: Model, batch_siz
 
         def work(rows: DataFrame, first: int, last: int) -> None:
             given = source.contents(rows, first, last)
-            with rounds.held(describe(given, model, parcel, batch_size)) as described:
+            with rounds.held(describe(given, model, parcel)) as described:
                 good = described.where("reason is null").withColumn("model", F.lit(model.id))
                 tables.append(good, location, "features")
                 bad = described.where("reason is not null")

@@ -10,9 +10,6 @@ from dedup.weights import Weights
 
 PRECISIONS = ("float32", "bfloat16")
 
-DEFAULT_BATCH_SIZE = 4
-"""On a CPU as fast as 32, within 2 %, at a quarter of the memory: docs/tuning.md."""
-
 
 @dataclass(frozen=True)
 class Model:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dedup import batches, delivery, features, images, pixels, storage
 from dedup.errors import Reject, UsageError
-from dedup.model import DEFAULT_BATCH_SIZE, Model
+from dedup.model import Model
 
 THUMBNAIL = 176
 """The longer side of a thumbnail, in pixels."""
@@ -154,7 +154,7 @@ def _compute(spark: SparkSession, queries: list[Query], model: Model) -> dict[st
         for chunk in batches.batched(queries, _CHUNK):
             rows = [(query.sha256, query.name, query.name, 0, _again(query)) for query in chunk]
             given = spark.createDataFrame(rows, "sha256 string, path string, other string, bucket int, content binary")
-            for row in features.describe(given, model, parcel, DEFAULT_BATCH_SIZE).collect():
+            for row in features.describe(given, model, parcel).collect():
                 if row["reason"]:
                     raise UsageError(f"--query {row['path']}: {row['reason']}: {row['detail']}")
                 found[row["sha256"]] = bytes(row["features"])

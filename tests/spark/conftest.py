@@ -47,5 +47,5 @@ def lake(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFac
     make_lake(folder / "images")
     table, location = str(folder / "table"), str(folder / "features")
     ingested = images.ingest(spark, str(folder / "images"), table)
-    extracted = features.extract(spark, table, location, model, 4)
+    extracted = features.extract(spark, table, location, model)
     return Lake(folder / "images", table, location, ingested, extracted)

@@ -14,7 +14,7 @@ from PIL import Image
 from pyspark.sql import SparkSession
 from tests.samples import Lake, make_images
 
-from dedup import calibration, copies, features, images, neighbours, pixels, storage, tables, thresholds, vgg16
+from dedup import calibration, copies, engines, features, images, neighbours, pixels, storage, tables, thresholds
 from dedup.calibration import Wish
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
@@ -88,7 +88,7 @@ def test_copies_are_measured_against_their_image(
     path = next(file for file in sorted(lake.images.rglob("cloud*")) if _sha256(file) == sample[0])
     image = pixels.open_upright(storage.read(str(path)))
     small = [np.asarray(one.resize((224, 224), Image.Resampling.BILINEAR)) for one in (image, EDITS["text"](image))]
-    vectors = vgg16.predictor(model.weights.flat, "float32", 2, 2)(np.stack(small))
+    vectors = engines.ENGINES["ncnn"].load(model.weights.flat, "float32", 32, 2)(np.stack(small))
     expected = distances(vectors[1:], vectors[:1])
     text = list(EDITS).index("text")
     assert found[0, text] == pytest.approx([expected[metric][0, 0] for metric in METRICS], rel=1e-4)
@@ -121,7 +121,7 @@ def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPat
     make_images(folder / "images", 24)
     location = str(folder / "features")
     images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    features.extract(spark, location, location, model, 4)
+    features.extract(spark, location, location, model)
     return location
 
 

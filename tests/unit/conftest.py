@@ -60,7 +60,7 @@ def put(tmp_path: Path) -> Callable[[Iterable[str]], list[str]]:
 
 @pytest.fixture(scope="session")
 def keras() -> Any:
-    """Keras on a TensorFlow whose threads are set as `vgg16.predictor` sets them: once, before it computes anything."""
+    """Keras on a TensorFlow whose threads are set as `engines` sets them: once, before it computes anything."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(2)

@@ -22,8 +22,8 @@ def test_the_driver_does_not_import_it() -> None:
 def test_it_computes_on_the_cores_that_it_is_given() -> None:
     code = """
 import numpy as np
-from dedup import vgg16
-vgg16.predictor(np.zeros(vgg16.SIZE, np.float32), "float32", 2, 3)
+from dedup import engines, vgg16
+engines.ENGINES["tensorflow"].load(np.zeros(vgg16.SIZE, np.float32), "float32", 2, 3)
 import tensorflow as tf
 print(tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threading.get_inter_op_parallelism_threads())
 """

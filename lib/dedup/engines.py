@@ -1,0 +1,180 @@
+"""What computes VGG16 on a worker: ncnn and BLAS on the cores of a CPU, TensorFlow on a GPU.
+
+Both are given the same flat weights, and agree to some millionths of the largest activation (float32). Which one
+computed is not told by a model's id, no more than which kind of processor did: docs/tuning.md has the differences.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup import vgg16
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From pixels, uint8 (n, 224, 224, 3) in RGB, n at least 1, to features, float32 (n, 4096)."""
+
+Load = Callable[[NDArray[np.float32], str, int, int], Predict]
+"""From flat weights, a precision ("float32" or "bfloat16"), a batch size and a number of threads to what uses them.
+
+Under one batch size the features of a picture are the same bits beside any others, in any number, and on any number of
+threads of one kind of processor. Weights that are mapped from a file are read where they lie as far as possible:
+workers share them.
+"""
+
+
+def _ncnn(flat: NDArray[np.float32], precision: str, batch_size: int, threads: int) -> Predict:
+    """Return what convolves in ncnn, picture by picture, and multiplies by the dense layers in BLAS, batch by batch.
+
+    ncnn convolves as Winograd did (Lavin and Gray, arXiv 1509.09308), with less than half of the multiplications. The
+    dense layers hold nine tenths of the weights and do a hundredth of the work: if they were read for each picture,
+    that would take as long as several convolutions.
+    """
+    import ncnn
+    from threadpoolctl import threadpool_limits
+
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.lightmode = True  # frees each activation when it has been used
+    net.opt.use_bf16_storage = precision == "bfloat16"
+    net.opt.use_fp16_storage = net.opt.use_fp16_packed = net.opt.use_fp16_arithmetic = False
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "convolutions")
+        _write_convolutions(flat, path)
+        if net.load_param_mem(_graph()) or net.load_model(path):
+            raise RuntimeError("ncnn does not take the network")
+    tensors = vgg16.tensors(flat)
+    dense = [(tensors[layer, "kernel"], tensors[layer, "bias"]) for layer in vgg16.DENSE]
+
+    def convolved(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the last block's output, shape (7, 7, 512), flat."""
+        given = ncnn.Mat.from_pixels(pixels, ncnn.Mat.PixelType.PIXEL_RGB2BGR, *pixels.shape[1::-1])
+        given.substract_mean_normalize(list(vgg16.MEANS), [])
+        extractor = net.create_extractor()
+        extractor.input("pixels", given)
+        failed, found = extractor.extract(_LAST)
+        if failed:
+            raise RuntimeError(f"ncnn failed ({failed}): out of memory?")
+        # ncnn has channels first, the weights have them last.
+        flattened: NDArray[np.float32] = np.array(found).transpose(1, 2, 0).reshape(-1)
+        return flattened
+
+    def batch(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Always as many rows: of another number of them, BLAS may sum in another order.
+        x = np.zeros((batch_size, len(dense[0][0])), np.float32)
+        for i, picture in enumerate(pixels):
+            x[i] = convolved(np.ascontiguousarray(picture))
+        with threadpool_limits(threads, "blas"):
+            for kernel, bias in dense:
+                x = np.maximum(x @ kernel + bias, 0)
+        return x[: len(pixels)]
+
+    return _in_batches(batch, batch_size)
+
+
+_LAST = "block5_pool"
+
+
+def _graph() -> str:
+    """Return the convolutions and poolings in ncnn's language: kind, name, one input and one output of each layer.
+
+    Of a convolution, 0 is the number of outputs, 1 and 11 are the kernel's sides, 4 is the padding, 5 says that it has
+    a bias, 6 counts the kernel's numbers, 9 asks for a rectifier; of a pooling, 0 asks for the largest, 1 is the side,
+    2 the stride.
+    """
+    lines = ["Input pixels 0 1 pixels"]
+    before = "pixels"
+    for block in vgg16.BLOCKS:
+        for name, (inside, outside) in block.items():
+            size = 3 * 3 * inside * outside
+            lines.append(f"Convolution {name} 1 1 {before} {name} 0={outside} 1=3 11=3 4=1 5=1 6={size} 9=1")
+            before = name
+        pool = before.partition("_")[0] + "_pool"
+        lines.append(f"Pooling {pool} 1 1 {before} {pool} 0=0 1=2 2=2")
+        before = pool
+    return "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines, ""])
+
+
+def _write_convolutions(flat: NDArray[np.float32], path: str) -> None:
+    """Write convolutions as ncnn reads them: a mark of plain float32, the kernel with its outputs first, the bias."""
+    tensors = vgg16.tensors(flat)
+    with open(path, "wb") as file:
+        for block in vgg16.BLOCKS:
+            for name in block:
+                file.write(bytes(4))
+                file.write(np.ascontiguousarray(tensors[name, "kernel"].transpose(3, 2, 0, 1)).data)
+                file.write(tensors[name, "bias"].data)
+
+
+_ALIGNMENT = 64  # bytes: of a file mapped into memory every tensor has it, for all their sizes are multiples
+
+
+def _tensorflow(flat: NDArray[np.float32], precision: str, batch_size: int, threads: int) -> Predict:
+    """Return what computes in TensorFlow's own operations: on the GPUs that it sees, or else on a CPU."""
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)  # else it takes all that there is, from other tasks too
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # it has ten bits of a float32's 23
+    kind = tf.as_dtype(precision)
+    # One shape for all, filled up with black: one graph, and the same bits. Products with one row are summed in another
+    # order than those with several, so there are always several.
+    shape = (max(2, batch_size), 224, 224, 3)
+
+    def tensor(array: NDArray[np.float32]) -> Any:
+        # DLPack hands the array over without a copy; but TensorFlow trusts its alignment.
+        if array.ctypes.data % _ALIGNMENT:
+            return tf.convert_to_tensor(array)
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+    where = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+    with tf.device(where):
+        weights = {key: tf.identity(tf.cast(tensor(array), kind)) for key, array in vgg16.tensors(flat).items()}
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def forward(pixels: Any, weights: Any) -> Any:
+        x = tf.cast(tf.cast(pixels, tf.float32)[..., ::-1] - tf.constant(vgg16.MEANS), kind)
+        for block in vgg16.BLOCKS:
+            for name in block:
+                x = tf.nn.conv2d(x, weights[name, "kernel"], strides=1, padding="SAME")
+                x = tf.nn.relu(tf.nn.bias_add(x, weights[name, "bias"]))
+            x = tf.nn.max_pool2d(x, ksize=2, strides=2, padding="VALID")
+        x = tf.reshape(x, (shape[0], -1))
+        for name in vgg16.DENSE:
+            x = tf.nn.relu(tf.matmul(x, weights[name, "kernel"]) + weights[name, "bias"])
+        return tf.cast(x, tf.float32)
+
+    def batch(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        filled = np.zeros(shape, np.uint8)
+        filled[: len(pixels)] = pixels
+        features: NDArray[np.float32] = forward(tf.constant(filled), weights).numpy()
+        return features[: len(pixels)]
+
+    return _in_batches(batch, shape[0])
+
+
+def _in_batches(batch: Predict, size: int) -> Predict:
+    def predict(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.concatenate([batch(pixels[start : start + size]) for start in range(0, len(pixels), size)])
+
+    return predict
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way to compute the network."""
+
+    load: Load
+    batch_size: int  #: how many pictures it is given at a time, where there are so many
+
+
+ENGINES = {"ncnn": Engine(_ncnn, 32), "tensorflow": Engine(_tensorflow, 64)}
+"""Every engine, by name."""

@@ -1,0 +1,167 @@
+"""Every engine computes Keras' VGG16 up to fc2, and what it says of a picture depends on nothing beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pyspark.resource import ResourceInformation
+from scipy.spatial import distance as scipy
+
+from dedup import engines, features, vgg16, weights
+from dedup.engines import ENGINES
+
+THREADS = 2
+BATCH = {"ncnn": 32, "tensorflow": 2}
+"""Batch sizes: on a CPU, TensorFlow would take gigabytes for its own."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One set of weights in memory for all tests: half a gigabyte."""
+
+    flat: NDArray[np.float32]
+    pictures: NDArray[np.uint8]  #: shape (4, 224, 224, 3)
+    expected: NDArray[np.float32]  #: what Keras says, shape (4, 4096)
+    predict: dict[str, engines.Predict]  #: the engines, in float32
+    found: dict[str, NDArray[np.float32]]  #: what they say, one picture at a time
+
+
+def load(name: str, flat: NDArray[np.float32], precision: str = "float32") -> engines.Predict:
+    return ENGINES[name].load(flat, precision, BATCH[name], THREADS)
+
+
+def keras_features(keras: Any, flat: NDArray[np.float32], pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    model = keras.applications.VGG16(weights=None, include_top=True)
+    tensors = vgg16.tensors(flat)
+    for layer in vgg16.LAYERS:
+        model.get_layer(layer).set_weights([tensors[layer, "kernel"], tensors[layer, "bias"]])
+    given = keras.applications.vgg16.preprocess_input(pictures.astype(np.float32))
+    features: NDArray[np.float32] = keras.Model(model.input, model.get_layer("fc2").output)(given).numpy()
+    return features
+
+
+def shown(photograph: Image.Image) -> NDArray[np.uint8]:
+    """A photograph, its mirror image, noise, and one dark colour."""
+    upright = np.asarray(photograph.resize((224, 224)))
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    return np.stack([upright, upright[:, ::-1], noise, np.full_like(upright, (3, 0, 9))])
+
+
+@pytest.fixture(scope="module")
+def network(keras: Any, photograph: Image.Image) -> Network:
+    flat = weights.seeded(0)
+    for (_, role), tensor in vgg16.tensors(flat).items():
+        if role == "bias":  # seeded biases are zero: one that is left out would not be missed
+            tensor += np.random.default_rng(len(tensor)).normal(0, 1, len(tensor)).astype(np.float32)
+    pictures = shown(photograph)
+    predict = {name: load(name, flat) for name in ENGINES}
+    found = {name: np.concatenate([alone(picture[None]) for picture in pictures]) for name, alone in predict.items()}
+    return Network(flat, pictures, keras_features(keras, flat, pictures), predict, found)
+
+
+@pytest.fixture(params=list(ENGINES))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_there_are_134_million_weights() -> None:
+    assert vgg16.SIZE == 134_260_544
+    assert len(vgg16.LAYERS) == 15
+    assert vgg16.SHAPES["fc1", "kernel"] == (25088, 4096)
+
+
+def test_tensors_are_views_of_the_flat_weights_in_order(network: Network) -> None:
+    end = 0
+    for key, tensor in vgg16.tensors(network.flat).items():
+        assert tensor.shape == vgg16.SHAPES[key]
+        assert np.shares_memory(tensor, network.flat[end : end + tensor.size])
+        np.testing.assert_array_equal(tensor.reshape(-1)[:100], network.flat[end : end + tensor.size][:100])
+        end += tensor.size
+    assert end == vgg16.SIZE
+    assert list(vgg16.tensors(network.flat)) == list(vgg16.SHAPES)
+
+
+def test_features_are_those_of_keras(network: Network, name: str) -> None:
+    assert network.found[name].shape == (4, vgg16.WIDTH)
+    assert network.found[name].dtype == np.float32
+    for found, expected in zip(network.found[name], network.expected, strict=True):
+        assert (expected > 0).mean() > 0.2
+        error = np.abs(found - expected)
+        assert error.max() <= 1e-5 * expected.max()
+        large = expected > 0.01 * expected.max()
+        assert (error[large] / expected[large]).max() <= 1e-3
+
+
+def test_different_pictures_have_different_features(network: Network, name: str) -> None:
+    assert min(scipy.pdist(network.found[name], "cosine")) > 1e-3
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_features_are_the_same_bits_in_any_number(network: Network, name: str, count: int) -> None:
+    batches = [network.predict[name](network.pictures[i : i + count]) for i in range(0, 4, count)]
+    np.testing.assert_array_equal(np.concatenate(batches), network.found[name])
+
+
+def test_there_may_be_more_pictures_than_a_batch_holds(network: Network, name: str) -> None:
+    many = np.tile(network.pictures[:1], (BATCH[name] + 1, 1, 1, 1))
+    np.testing.assert_array_equal(network.predict[name](many), np.tile(network.found[name][:1], (BATCH[name] + 1, 1)))
+
+
+def test_features_are_the_same_bits_at_another_place_of_the_batch(network: Network, name: str) -> None:
+    order = [2, 3, 1, 0]
+    np.testing.assert_array_equal(network.predict[name](network.pictures[order]), network.found[name][order])
+
+
+def test_features_are_the_same_bits_beside_black(network: Network, name: str) -> None:
+    batch = np.zeros_like(network.pictures)
+    batch[0] = network.pictures[1]
+    np.testing.assert_array_equal(network.predict[name](batch)[0], network.found[name][1])
+
+
+def test_features_are_the_same_bits_on_one_thread_and_from_a_mapped_file(
+    network: Network, name: str, tmp_path: Path
+) -> None:
+    network.flat.tofile(tmp_path / "weights.f32")
+    np.save(tmp_path / "pictures.npy", network.pictures)
+    script = f"""if True:
+        import sys
+        import numpy as np
+        from dedup.engines import ENGINES
+        flat = np.memmap(sys.argv[1] + "/weights.f32", dtype="<f4", mode="c")
+        predict = ENGINES["{name}"].load(flat, "float32", {BATCH[name]}, 1)
+        np.save(sys.argv[1] + "/features.npy", predict(np.load(sys.argv[1] + "/pictures.npy")))
+    """
+    lib = Path(vgg16.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=lib, check=True, timeout=300, capture_output=True)
+    (tmp_path / "weights.f32").unlink()
+    np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), network.found[name])
+
+
+def test_bfloat16_is_near(network: Network, name: str) -> None:
+    rough = load(name, network.flat, "bfloat16")(network.pictures)
+    assert rough.dtype == np.float32
+    for found, expected in zip(rough, network.found[name], strict=True):
+        assert 0 < scipy.cosine(found.astype(np.float64), expected.astype(np.float64)) <= 1e-3
+
+
+def test_tensorflow_computes_where_spark_gave_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert features.engine() is ENGINES["ncnn"]
+    resources: dict[str, ResourceInformation] = {}
+    context = SimpleNamespace(resources=lambda: resources)
+    monkeypatch.setattr("pyspark.TaskContext.get", lambda: context)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert features.engine() is ENGINES["ncnn"]
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    resources["gpu"] = ResourceInformation("gpu", ["2", "5"])
+    assert features.engine() is ENGINES["tensorflow"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
