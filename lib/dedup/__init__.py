@@ -6,8 +6,8 @@ The modules follow the data, and each imports only what stands before it:
   each other), `thresholds` (how near is near), `batches` and `rounds` (how rows go through workers and jobs), `edits`
   (altered copies), `page` (what all pages look like);
 - from a bucket to vectors: `images` (a bucket becomes a table), `digests` (which images are equal), `pixels` (bytes
-  become a picture), `vgg16`, `weights`, `model` (the network), `delivery` (its weights reach the workers), `features`
-  (the table of vectors);
+  become a picture), `vgg16`, `weights`, `model` (the network), `engines` (what computes it), `delivery` (its weights
+  reach the workers), `features` (the table of vectors);
 - a question: `queries`, `results` (the poll), `report` (pages), `answers` (from end to end);
 - a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`,
   `histograms` and `calibration_page` (what is shown), `calibration` (from end to end);
