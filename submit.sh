@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The one entry. ./submit.sh --help says how to use it.
 #
-# Variables: MASTER (default local[*]), DEDUP_VENV (default .venv beside this file), JAVA_HOME, PYTHON (the interpreter
-# that makes the environment), PYSPARK_PYTHON (the workers' Python where it is not the environment's).
+# Variables: MASTER (default local[*]), DEDUP_VENV (default .venv beside this file), DEDUP_BENCH_VENV (.venv-bench),
+# JAVA_HOME, PYTHON (the interpreter that makes the environment), PYSPARK_PYTHON (the workers' Python where it is not
+# the environment's).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,6 +16,7 @@ usage() {
   cat <<'EOF'
 usage: ./submit.sh [spark-submit options] JOB [job options]
        ./submit.sh test [pytest options]
+       ./submit.sh bench [bench options]
 
 Find exact and near-duplicate images in data lakes, on Apache Spark.
 
@@ -26,6 +28,7 @@ jobs:
   calibrate    how near is near? thresholds from your own images
   deduplicate  a table of features -> groups, and what to keep, drop or review
   test         run all tests
+  bench        measure the speed of DeDup, and of what one would use instead, side by side
 
 ./submit.sh JOB --help teaches a job. What stands before JOB goes to spark-submit:
   ./submit.sh --master yarn --num-executors 20 extract --table hdfs:///lake --features hdfs:///features
@@ -55,6 +58,17 @@ ensure_environment() {
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$root/requirements.txt"
     printf '%s\n' "$stamp" >"$venv/.requirements"
+  fi
+}
+
+# The contestants of `bench` are in an environment of their own, which holds all of requirements.txt too.
+ensure_contestants() {
+  local stamp
+  stamp=$(cat "$root/requirements.txt" "$root/benchmarks/requirements.txt" | cksum)
+  if [ "$(cat "$venv/.contestants" 2>/dev/null)" != "$stamp" ]; then
+    say "adding what DeDup is measured against, some gigabytes, once"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$root/benchmarks/requirements.txt"
+    printf '%s\n' "$stamp" >"$venv/.contestants"
   fi
 }
 
@@ -105,7 +119,7 @@ job=
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    test) job="test"; shift; break ;;
+    test | bench) job=$1; shift; break ;;
     --properties-file | --properties-file=*) own_properties=yes ;;
   esac
   case $1 in
@@ -122,6 +136,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$job" ] || { usage >&2; exit 2; }
 
+[ "$job" != bench ] || venv=${DEDUP_BENCH_VENV:-$root/.venv-bench}
 ensure_environment
 ensure_java
 if [ "$deploy_mode" = client ]; then
@@ -138,6 +153,12 @@ if [ "$job" = test ]; then
   "$venv/bin/python" -m ruff format --check .
   "$venv/bin/python" -m mypy
   exec "$venv/bin/python" -m pytest "$@"
+fi
+
+if [ "$job" = bench ]; then
+  ensure_contestants
+  export DEDUP_VENV=$venv # the jobs that it runs are measured in the same environment
+  exec "$venv/bin/python" "$root/benchmarks/speed.py" "$@"
 fi
 
 build_zip

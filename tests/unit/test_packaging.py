@@ -40,7 +40,7 @@ def test_git_ignores_no_file_of_the_library(root: Path) -> None:
 
 
 def test_what_is_made_is_ignored(root: Path) -> None:
-    made = [".venv/x", "dist/dedup.zip", "lib/dedup/__pycache__/x.pyc"]
+    made = [".venv/x", ".venv-bench/x", "bench/speed.json", "dist/dedup.zip", "lib/dedup/__pycache__/x.pyc"]
     run = subprocess.run(["git", "check-ignore", "--no-index", *made], cwd=root, capture_output=True, text=True)
     assert run.stdout.splitlines() == made
 

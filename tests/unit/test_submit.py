@@ -24,7 +24,12 @@ def submit(root: Path, tmp_path: Path) -> Submit:
     (venv / ".requirements").write_text(stamp)
 
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"DEDUP_VENV": os.fspath(venv), "JAVA_HOME": os.fspath(tmp_path)} | variables
+        environment = (
+            os.environ
+            | {name: os.fspath(venv) for name in ("DEDUP_VENV", "DEDUP_BENCH_VENV")}
+            | {"JAVA_HOME": os.fspath(tmp_path)}
+            | variables
+        )
         command = [os.fspath(root / "submit.sh"), *words]
         return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
 
@@ -36,7 +41,7 @@ def test_help_names_all_jobs(submit: Submit, root: Path, option: str) -> None:
     done = submit(option)
     assert (done.returncode, done.stderr) == (0, "")
     listed = [line.split()[0] for line in done.stdout.partition("jobs:\n")[2].partition("\n\n")[0].splitlines()]
-    assert sorted(listed) == sorted([job.stem for job in (root / "jobs").glob("*.py")] + ["test"])
+    assert sorted(listed) == sorted([job.stem for job in (root / "jobs").glob("*.py")] + ["test", "bench"])
 
 
 def test_help_needs_nothing(submit: Submit) -> None:
@@ -74,7 +79,7 @@ def test_options_without_a_job_are_answered_with_the_usage(submit: Submit) -> No
     assert done.stderr.startswith("usage: ./submit.sh")
 
 
-@pytest.mark.parametrize("job", ["query", "test"])
+@pytest.mark.parametrize("job", ["query", "test", "bench"])
 def test_without_a_jdk_one_line_says_how_to_get_one(submit: Submit, job: str) -> None:
     done = submit(job)
     assert (done.returncode, done.stdout) == (BAD_USE, "")

@@ -1,0 +1,45 @@
+"""DeDup: the table of images becomes the table of features, all counts checked at the end."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset as ds
+import serving
+
+from dedup import features, images, model, weights
+
+
+def prepare() -> tuple[serving.Run, serving.Judge]:
+    """Ingest the images, without their bytes; return one extract into a fresh place, and its judge."""
+    parser = serving.parser()
+    parser.add_argument("--images", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--precision", required=True)
+    options = parser.parse_args()
+    spark = serving.session(ours=True)
+    shutil.rmtree(options.output, ignore_errors=True)
+    table, number = str(options.output / "table"), itertools.count()
+    images.ingest(spark, options.images, table, keep_bytes=False)
+    network = model.Model(weights.load("seeded"), options.precision)
+
+    def run() -> tuple[Path, features.Extracted]:
+        location = options.output / f"features-{next(number)}"
+        return location, features.extract(spark, table, str(location), network)
+
+    def judge(result: Any) -> dict[str, Any]:
+        location, done = result
+        found = ds.dataset(serving.parquet(location), format="parquet").to_table(columns=["features"])
+        mean = np.frombuffer(b"".join(found.column("features").to_pylist()), "<f4").mean()
+        shutil.rmtree(location)
+        return {"count": done.described, "check": float(mean)}
+
+    return run, judge
+
+
+if __name__ == "__main__":
+    serving.serve(prepare, warm_up="run")

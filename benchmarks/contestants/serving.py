@@ -1,0 +1,108 @@
+"""What every contestant does the same way: prepare, warm up, then run once for each line `run` on stdin.
+
+Each answer is one line of JSON on stdout. Whatever libraries write there goes to stderr instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDTH = 4096
+
+Run = Callable[[], Any]
+Judge = Callable[[Any], dict[str, Any]]
+WarmUp = Literal["start", "run", "never"]
+
+
+def cores() -> int:
+    """Return how many cores this process may use: what every contestant is given."""
+    return len(os.sched_getaffinity(0))
+
+
+def serve(prepare: Callable[[], tuple[Run, Judge]], warm_up: WarmUp = "start") -> None:
+    """Answer the orchestrator until stdin ends.
+
+    Parameters
+    ----------
+    prepare
+        Reads the options, and returns what is measured, and what makes the answer of its result outside of the
+        measured time: `count`, `check`, and where not all of the time counts or it has to be scaled, `seconds`.
+    warm_up
+        Whether to run once unmeasured at the start; or before each run, in a session of Spark with Python workers,
+        which Spark ends when they have had nothing to do for a minute, as between rounds; or never.
+    """
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(answer: dict[str, Any]) -> None:
+        out.write(json.dumps(answer) + "\n")
+        out.flush()
+
+    run, judge = prepare()
+    if warm_up == "start":
+        judge(run())
+    say({"ready": True})
+    for line in sys.stdin:
+        if line.strip() == "run":
+            if warm_up == "run":
+                judge(run())
+            start = time.perf_counter()
+            result = run()
+            seconds = time.perf_counter() - start
+            say({"seconds": seconds} | judge(result))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return a parser for a contestant's options."""
+    return argparse.ArgumentParser(allow_abbrev=False)
+
+
+def session(ours: bool) -> SparkSession:
+    """Return a local session on all cores, with the properties that DeDup's users get, or with Spark's own."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master(f"local[{cores()}]").appName("bench")
+    for line in (ROOT / "conf" / "local.conf").read_text().splitlines():
+        if line and not line.startswith("#"):
+            key, value = line.split(None, 1)
+            if ours or key.startswith(("spark.driver.", "spark.ui.")):
+                builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def parquet(lake: Path) -> list[str]:
+    """Return the Parquet files of a lake's features."""
+    return sorted(str(file) for file in (lake / "features").rglob("*.parquet"))
+
+
+def vectors(lake: Path) -> tuple[list[str], NDArray[np.float32]]:
+    """Return the hashes and vectors of a lake, shape (rows, WIDTH), in memory."""
+    files = ds.dataset(parquet(lake), format="parquet")
+    hashes: list[str] = []
+    found = np.empty((files.count_rows(), WIDTH), np.float32)
+    for batch in files.to_batches(columns=["sha256", "features"], batch_size=1024):
+        rows = batch.column("features").to_pylist()
+        if rows:
+            found[len(hashes) : len(hashes) + len(rows)] = np.frombuffer(b"".join(rows), "<f4").reshape(-1, WIDTH)
+            hashes += batch.column("sha256").to_pylist()
+    return hashes, found
+
+
+def asked(found: NDArray[np.float32], queries: int) -> NDArray[np.float32]:
+    """Return the vectors that are asked about: rows at equal steps, the same ones for every contestant."""
+    return found[:: max(1, len(found) // queries)][:queries].copy()

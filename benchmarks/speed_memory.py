@@ -1,0 +1,46 @@
+"""The row `memory` of speed.py: the peaks of DeDup's processes, by job, through submit.sh."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from speed_rows import images, lake
+from synthetic import Lake
+from worker_memory import KINDS, watch
+
+SUBMIT = Path(__file__).resolve().parents[1] / "submit.sh"
+
+
+def _peaks(job: str, of: str, words: list[str], log: Path) -> dict[str, Any]:
+    command = [str(SUBMIT), job, *words]
+    code, peaks = watch(command, log)
+    largest = {
+        kind: 1024 * max((peak["VmHWM"] for (name, _), peak in peaks.items() if name == kind), default=0)
+        for kind in KINDS
+    }
+    return {"job": job, "of": of, "command": command, "peaks": largest, "error": f"exit code {code}" if code else None}
+
+
+def memory(options: argparse.Namespace, logs: Path) -> Iterator[dict[str, Any]]:
+    """Run extract, query on tables of several sizes, and deduplicate on the largest of them."""
+    output = Path(options.output / "memory")
+    shutil.rmtree(output, ignore_errors=True)
+    folder = images(options)
+    count = len(list(folder.iterdir()))
+    table = ["--table", str(output / "table")]
+    subprocess.run([str(SUBMIT), "ingest", "--images", str(folder), *table], check=True, stdout=subprocess.DEVNULL)
+    extract = [*table, "--features", str(output / "features"), "--weights", "seeded"]
+    yield _peaks("extract", f"{count:,} images", extract, logs / "memory-extract.txt")
+    for rows in sorted(options.memory_rows):
+        at, within = lake(options, rows)
+        query = ["--features", str(at), "--query", Lake(rows).sha256(0), "--report", str(output / "report")]
+        yield _peaks("query", f"{rows:,} rows", query, logs / f"memory-query-{rows}.txt")
+    found = ["--output", str(output / "duplicates"), "--thresholds", str(within), "--search", "exact"]
+    words = ["--features", str(at), *found]
+    yield _peaks("deduplicate", f"{rows:,} rows", words, logs / "memory-deduplicate.txt")
+    shutil.rmtree(output)
