@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from dedup import tables
 from dedup.distances import METRICS, distances
@@ -38,6 +39,13 @@ def make_images(folder: Path, count: int) -> list[Path]:
         picture(seed, (120 + seed % 50, 100 + seed % 70)).save(path)
         made.append(path)
     return made
+
+
+def stored(rows: DataFrame, folder: Path) -> DataFrame:
+    """Return rows as they are in Parquet files, in as many as the rows have partitions, with their addresses."""
+    rows.write.parquet(str(folder))
+    read = rows.sparkSession.read.parquet(str(folder))
+    return read.select("*", F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row"))
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 The modules follow the data, and each imports only what stands before it:
 
 - ground: `errors`, `quiet`, `storage` (files in and out), `distances` (the five metrics), `tables` (what jobs pass to
-  each other), `thresholds` (how near is near), `batches` and `rounds` (how rows go through workers and jobs), `edits`
-  (altered copies), `page` (what all pages look like);
+  each other), `thresholds` (how near is near), `delivery` (how what the driver holds reaches the workers), `batches`
+  and `rounds` (how rows go through workers and jobs), `edits` (altered copies), `page` (what all pages look like);
 - from a bucket to vectors: `images` (a bucket becomes a table), `digests` (which images are equal), `pixels` (bytes
-  become a picture), `vgg16`, `weights`, `model` (the network), `engines` (what computes it), `delivery` (its weights
-  reach the workers), `features` (the table of vectors);
+  become a picture), `vgg16`, `weights`, `model` (the network), `engines` (what computes it), `features` (the table of
+  vectors), `vectors` (how they are read);
 - a question: `queries`, `results` (the poll), `report` (pages), `answers` (from end to end);
 - a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`,
   `histograms` and `calibration_page` (what is shown), `calibration` (from end to end);
 - a deduplication: `contents` (exact copies), `sketches` (which pairs cannot be near), `candidates` (the others),
-  `vectors` and `pairs` (those that are), `groups`, `search` (all near pairs of a lake), `keepers` (which file stays),
+  `pairs` (those that are), `groups`, `search` (all near pairs of a lake), `keepers` (which file stays),
   `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the next run must know), `deduplication`
   (from end to end);
 - the edge: `console`, `job` (what all jobs do alike), `demo` (altered copies, hidden and looked for).

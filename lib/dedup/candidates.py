@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, rounds, storage
+from dedup import delivery, rounds, storage, vectors
 from dedup.batches import batched, ddl
-from dedup.results import matrix
 from dedup.sketches import Candidates, Doubles, Floats, Sketches, encode, products
 
 BLOCK = 8192
@@ -58,24 +57,29 @@ def _batch(columns: list[Any], types: dict[str, pa.DataType]) -> pa.RecordBatch:
 
 
 def _sketch(batches: Iterator[pa.RecordBatch], axes: Doubles) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        vectors = matrix(batch.column("features"), axes.shape[1])
-        finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
-        code, length, total = encode(np.where(finite[:, None], vectors, 0), axes)
+    for sha256, rows in vectors.scan(batches, axes.shape[1]):
+        finite = np.logical_and.reduce(np.isfinite(rows), axis=1)
+        code, length, total = encode(np.where(finite[:, None], rows, 0), axes)
         codes = [row.tobytes() if fine else None for row, fine in zip(code, finite, strict=True)]
-        hashes = [hashlib.sha256(row).hexdigest() for row in vectors]
-        columns = [batch.column("sha256"), hashes, codes, length, total]
-        yield _batch(columns, _SKETCHED)
+        hashes = [hashlib.sha256(row).hexdigest() for row in rows]
+        yield _batch([sha256, hashes, codes, length, total], _SKETCHED)
 
 
 def sketch(features: DataFrame, axes: Doubles) -> DataFrame:
-    """Return the sketches of features, and a hash of each vector; the sketch of a vector that is not finite is null."""
-    given = features.select("sha256", "features")
-    return given.mapInArrow(partial(_sketch, axes=axes), ddl(_SKETCHED))
+    """Return the sketches of features, and a hash of each vector; the sketch of a vector that is not finite is null.
+
+    Parameters
+    ----------
+    features
+        Columns sha256, file and row.
+    axes
+        What sketches are made with.
+    """
+    return vectors.tasks(features).mapInArrow(partial(_sketch, axes=axes), ddl(_SKETCHED))
 
 
 def _codes(column: pa.BinaryArray) -> Floats:
-    return matrix(column, len(column[0].as_buffer()) // 4) if len(column) else np.empty((0, 1), np.float32)
+    return vectors.matrix(column, len(column[0].as_buffer()) // 4) if len(column) else np.empty((0, 1), np.float32)
 
 
 def _assign(batches: Iterator[pa.RecordBatch], pivots: NDArray[np.float32], radius: float) -> Iterator[pa.RecordBatch]:

@@ -107,8 +107,9 @@ def _files(spark: SparkSession, location: str, model: str) -> DataFrame:
 
 
 def vectors(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
-    """Return the rows sha256, features and bucket of all locations; a content of two locations has two."""
-    found = [features.under(spark, location, model).select("sha256", "features", "bucket") for location in locations]
+    """Return the rows sha256, features, bucket, file and row of all locations; a content of two locations has two."""
+    columns = ["sha256", "features", "bucket", *tables.ADDRESS]
+    found = [features.under(spark, location, model).select(*columns) for location in locations]
     rows = found[0]
     for more in found[1:]:
         rows = rows.unionByName(more)

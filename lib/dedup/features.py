@@ -201,8 +201,8 @@ def models(location: str) -> list[Made]:
 
 
 def under(spark: SparkSession, location: str, model: str) -> DataFrame:
-    """Return the rows of a table of features that one model made."""
-    return tables.read(spark, location, "features").where(F.col("model") == model)
+    """Return the rows of a table of features that one model made, with their addresses: `vectors.scan` reads those."""
+    return tables.addressed(spark, location, "features").where(F.col("model") == model)
 
 
 def live(spark: SparkSession, location: str, made: Made) -> DataFrame:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import delivery, tables
+from dedup import delivery, tables, vectors
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
 from dedup.features import Made, live
@@ -78,32 +78,14 @@ class Nominees:
         self.query, self.sha256, self.distance = self.query[keep], self.sha256[keep], self.distance[keep]
 
 
-def matrix(column: pa.BinaryArray, width: int) -> NDArray[np.float32]:
-    """Return binary features as an array of shape (rows, width), without a copy.
-
-    Raises
-    ------
-    ValueError
-        If a row is not `width` float32 long.
-    """
-    if len(column) == 0:
-        return np.empty((0, width), np.float32)
-    _, offsets, values = column.buffers()
-    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    if column.null_count or (np.diff(ends) != 4 * width).any():
-        raise ValueError(f"a row of features is not {width} float32 long: it was made with another model")
-    return np.frombuffer(values, "<f4", len(column) * width, offset=int(ends[0])).reshape(len(column), width)
-
-
 def _nominate(
     batches: Iterator[pa.RecordBatch], queries: Any, top: int, p: float, metrics: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     asked: Queries = queries.value
     nominees = Nominees(asked.vectors, top, p, metrics)
     step = max(1, _PAIRS // len(asked.names))
-    for batch in batches:
-        hashes = np.array(batch.column("sha256").to_pylist(), "S64")
-        rows = matrix(batch.column("features"), asked.vectors.shape[1])
+    for sha256, rows in vectors.scan(batches, asked.vectors.shape[1]):
+        hashes = np.array(sha256.to_pylist(), "S64")
         for start in range(0, len(rows), step):
             nominees.add(hashes[start : start + step], rows[start : start + step])
     yield pa.RecordBatch.from_pydict(
@@ -116,13 +98,26 @@ def _nominate(
 
 
 def nominate(features: DataFrame, queries: Queries, top: int, p: float, metrics: Sequence[str]) -> DataFrame:
-    """Return, for each partition of the features, the images that may be in a top list, with all five distances.
+    """Return the images that may be in a top list, with all five distances: those of each task's rows.
 
     One scan and one UDF for all queries and metrics; the queries' vectors are broadcast.
+
+    Parameters
+    ----------
+    features
+        Columns sha256, file and row.
+    queries
+        What is asked.
+    top
+        The length of each top list.
+    p
+        The order of the Minkowski distance.
+    metrics
+        The names of the metrics that vote.
     """
     given = delivery.shared(features.sparkSession, queries)
     work = partial(_nominate, queries=given, top=top, p=p, metrics=tuple(metrics))
-    return features.select("sha256", "features").mapInArrow(work, _NOMINATED)
+    return vectors.tasks(features).mapInArrow(work, _NOMINATED)
 
 
 def poll(nominees: DataFrame, top: int, metrics: Sequence[str]) -> DataFrame:
@@ -130,6 +125,7 @@ def poll(nominees: DataFrame, top: int, metrics: Sequence[str]) -> DataFrame:
 
     The order is total: most votes first, then the smaller distance under the first metric, then the smaller sha256.
     """
+    nominees = nominees.repartition("query")  # one shuffle, of few rows, for all that follows
     ballots = F.array(*[F.struct(F.lit(name).alias("metric"), F.col(name).alias("distance")) for name in metrics])
     list_of = Window.partitionBy("query", "metric").orderBy("distance", "sha256")
     placed = (

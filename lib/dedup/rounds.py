@@ -11,6 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
+from dedup import delivery
+
 BUCKET_FILES = 256
 """About how many files a bucket holds. A bucket a core is what a killed job computes again."""
 
@@ -29,8 +31,12 @@ def buckets(files: int) -> int:
 
 def slots(spark: SparkSession) -> int:
     """Return how many tasks Spark runs at a time: cores, as many as it cuts a range into, by cores of a task."""
-    partitions = spark.range(1 << 16).select(F.spark_partition_id().alias("partition"))
-    cores = partitions.distinct().count()
+    spark_context = delivery.context(spark)
+    if spark_context is not None:
+        cores = spark_context.defaultParallelism
+    else:  # what a range is cut into is only seen by cutting one: a job
+        partitions = spark.range(1 << 16).select(F.spark_partition_id().alias("partition"))
+        cores = partitions.distinct().count()
     return max(1, int(cores / float(spark.conf.get("spark.task.cpus", "1") or 1)))
 
 

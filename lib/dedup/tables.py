@@ -89,6 +89,9 @@ SCHEMAS: dict[str, T.StructType] = {
     "merges": _schema(run=T.IntegerType(), group_id=T.StringType(), merged=T.StringType()),
 }
 
+ADDRESS: dict[str, T.DataType] = {"file": T.StringType(), "row": T.LongType()}
+"""Where a row is: the columns that `addressed` adds."""
+
 _ALL = "-all"
 """The end of the name of a part that replaces all parts before it: with its mark, they are gone for readers."""
 
@@ -158,14 +161,19 @@ def read(spark: SparkSession, location: str, table: str) -> DataFrame:
 
     A table that is not there has no rows.
     """
+    return addressed(spark, location, table).drop(*ADDRESS)
+
+
+def addressed(spark: SparkSession, location: str, table: str) -> DataFrame:
+    """Return a table as `read` does, with the address of each row: `file`, a URI, and `row`, its place in the file."""
     schema = T.StructType([*SCHEMAS[table].fields, T.StructField("part", T.StringType())])
     parts = _parts(location, table)
     if not parts:
-        return spark.createDataFrame([], schema)
+        return spark.createDataFrame([], T.StructType([*schema.fields, *_schema(**ADDRESS).fields]))
     root = f"{storage.spark_path(location)}/{table}"
-    return (spark.read.schema(schema).option("basePath", root).parquet(*[f"{root}/{name}" for name in parts])).select(
-        *schema.names
-    )
+    rows = spark.read.schema(schema).option("basePath", root).parquet(*[f"{root}/{name}" for name in parts])
+    file, row = F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row")
+    return rows.select(*schema.names, file, row)
 
 
 def append(rows: DataFrame, location: str, table: str) -> str:

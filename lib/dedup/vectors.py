@@ -1,6 +1,9 @@
-"""Vectors where they can be looked up: those of chosen contents, in plain files on a storage, without a shuffle.
+"""Vectors where they are: all of a table, which no JVM sees, and chosen ones in plain files, without a shuffle.
 
-A file holds rows of float32, little-endian, and nothing else: row i begins at byte 4 width i.
+Spark says which rows count, by their addresses, and the tasks fetch the vectors from the table's own files.
+
+Vectors that are looked up stand in files of rows of float32, little-endian, and of nothing else: row i begins at byte
+4 width i.
 """
 
 from __future__ import annotations
@@ -8,23 +11,148 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import itemgetter
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup import rounds, storage
-from dedup.batches import ddl
+from dedup.batches import ahead, ddl
+from dedup.errors import UsageError
 
 _ADDRESS = {"sha256": pa.string(), "file": pa.string(), "row": pa.int32()}
 
 _FILE_BYTES = 64 << 20
 _LOOKED_UP = 2_000_000  # contents whose hashes are broadcast at a time: about 0.3 GB on the driver
 _GAP = 8  # rows that are read along rather than asking the storage once more
+
+_ROWS = 512  # vectors that are read at a time: 8 MiB
+_AHEAD = 2  # as many wait while others are worked on
+_ADDRESSES = 1 << 16  # the most of one file that are gathered: a row group that they end in is read twice
+
+
+def tasks(features: DataFrame) -> DataFrame:
+    """Return the addresses of features in no more tasks than run at a time: what `scan` is given.
+
+    A table has many small files, and Spark makes a task of a few of them; the least Python task takes 0.1 s.
+
+    Parameters
+    ----------
+    features
+        Columns sha256, file and row.
+    """
+    return features.select("sha256", "file", "row").coalesce(rounds.slots(features.sparkSession))
+
+
+def matrix(column: pa.BinaryArray, width: int) -> NDArray[np.float32]:
+    """Return binary features as an array of shape (rows, width), without a copy.
+
+    Raises
+    ------
+    ValueError
+        If a row is not `width` float32 long.
+    """
+    if len(column) == 0:
+        return np.empty((0, width), np.float32)
+    _, offsets, values = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    if column.null_count or (np.diff(ends) != 4 * width).any():
+        raise ValueError(f"a row of features is not {width} float32 long: it was made with another model")
+    return np.frombuffer(values, "<f4", len(column) * width, offset=int(ends[0])).reshape(len(column), width)
+
+
+def scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
+    """Read the vectors of a table of features at addresses, on a worker; a thread reads ahead.
+
+    Parameters
+    ----------
+    batches
+        Columns sha256, file (the URI of a Parquet file with a column `features`) and row (the place in the file).
+        Any rows in any order; those of a file should come together.
+    width
+        The length of the vectors.
+
+    Yields
+    ------
+    tuple
+        Some hashes and their vectors, shape (rows, width), in the order of a file; about 8 MiB.
+
+    Raises
+    ------
+    ValueError
+        If a row is not `width` float32 long.
+    UsageError
+        If a file is gone, cannot be read, or has fewer rows.
+    """
+    found = _scan(batches, width)
+    for some in ahead(lambda _: next(found, None), repeat(None), 1, _AHEAD):
+        if some is None:
+            return
+        yield some
+
+
+def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
+    for uri, addresses in _by_file(batches):
+        addresses = addresses.sort_by("row")
+        hashes = addresses.column("sha256").combine_chunks()
+        rows = addresses.column("row").to_numpy()
+        file = unquote(uri)
+        where, name = storage.locate(file)
+        done = 0
+        try:
+            with where.open_input_file(name) as opened:
+                for column in _columns(pyarrow.parquet.ParquetFile(opened), rows):
+                    yield hashes.slice(done, len(column)), matrix(column, width)
+                    done += len(column)
+        except OSError as error:
+            raise UsageError(f"{file}: a file of features cannot be read: {str(error).splitlines()[0]}") from error
+        if done < len(rows):
+            raise UsageError(f"{file}: a file of features has other rows than when it was listed")
+
+
+def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:
+    """Gather addresses that stand together and are of one file."""
+    waiting: list[pa.RecordBatch] = []
+    at = ""
+    for batch in batches:
+        runs = pyarrow.compute.run_end_encode(batch.column("file"))
+        start = 0
+        for file, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+            if waiting and (file != at or sum(some.num_rows for some in waiting) >= _ADDRESSES):
+                yield at, pa.Table.from_batches(waiting)
+                waiting = []
+            at = file
+            waiting.append(batch.slice(start, end - start))
+            start = end
+    if waiting:
+        yield at, pa.Table.from_batches(waiting)
+
+
+def _columns(file: pyarrow.parquet.ParquetFile, rows: NDArray[np.int64]) -> Iterator[pa.BinaryArray]:
+    """Return the features in sorted rows of a file, a few at a time; row groups without any are passed over."""
+    first, done = 0, 0
+    for group in range(file.num_row_groups):
+        end = first + file.metadata.row_group(group).num_rows
+        last = int(np.searchsorted(rows, end))
+        if done < last:
+            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=["features"], use_threads=False):
+                upto = int(np.searchsorted(rows, first + batch.num_rows))
+                places = rows[done:upto] - first
+                if np.array_equal(places, np.arange(batch.num_rows)):
+                    yield batch.column(0)
+                elif len(places):
+                    yield batch.column(0).take(pa.array(places))
+                first, done = first + batch.num_rows, upto
+                if done == last:
+                    break
+        first = end
 
 
 def _store(batches: Iterator[pa.RecordBatch], folder: str) -> Iterator[pa.RecordBatch]:
@@ -58,7 +186,7 @@ def chosen(features: DataFrame, wanted: DataFrame) -> Iterator[DataFrame]:
     Parameters
     ----------
     features
-        Columns sha256, features and bucket.
+        Columns sha256 and bucket, and any others.
     wanted
         A column sha256, each content once; read several times, so keep it.
     """

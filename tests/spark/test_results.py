@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from tests.samples import stored
 
 from dedup import images, results, tables
 from dedup.distances import METRICS, distances
@@ -38,10 +39,11 @@ def expected(vectors: dict[str, NDArray[np.float32]], query: NDArray[np.float32]
 
 @pytest.mark.parametrize("partitions", [1, 8, 200])
 def test_the_poll_is_that_of_sorted_lists_at_any_partitioning(
-    spark: SparkSession, vectors: dict[str, NDArray[np.float32]], partitions: int
+    spark: SparkSession, vectors: dict[str, NDArray[np.float32]], partitions: int, tmp_path: Path
 ) -> None:
     rows = [(sha256, vector.tobytes()) for sha256, vector in vectors.items()]
-    features = spark.createDataFrame(rows, "sha256 string, features binary").repartition(partitions, F.rand(partitions))
+    spread = spark.createDataFrame(rows, "sha256 string, features binary").repartition(partitions, F.rand(partitions))
+    features = stored(spread, tmp_path / "a b%20=ü")
     asked = Queries(("a", "b"), np.stack([vectors[f"{5:064x}"], np.full(WIDTH, 1.5, np.float32)]))
     nominees = results.nominate(features, asked, TOP, 3.0, list(METRICS))
     voted = results.poll(nominees, TOP, list(METRICS)).orderBy("query", "rank").collect()
@@ -57,10 +59,10 @@ def test_the_poll_is_that_of_sorted_lists_at_any_partitioning(
 
 
 def test_each_metric_has_the_places_of_its_own_list(
-    spark: SparkSession, vectors: dict[str, NDArray[np.float32]]
+    spark: SparkSession, vectors: dict[str, NDArray[np.float32]], tmp_path: Path
 ) -> None:
     rows = [(sha256, vector.tobytes()) for sha256, vector in vectors.items()]
-    features = spark.createDataFrame(rows, "sha256 string, features binary")
+    features = stored(spark.createDataFrame(rows, "sha256 string, features binary"), tmp_path / "features")
     asked = Queries(("q",), vectors[f"{7:064x}"][None])
     voted = results.poll(results.nominate(features, asked, TOP, 3.0, ["cosine"]), TOP, ["cosine"]).collect()
     assert sorted(row["cosine_place"] for row in voted) == [1, 2, 3, 4]
@@ -73,7 +75,8 @@ def test_a_content_shows_all_its_paths(spark: SparkSession, tmp_path: Path) -> N
     rows = [(path, sha256, 1, None, None, 0) for path, sha256 in files]
     tables.append(spark.createDataFrame(rows, schema), str(tmp_path), "images")
     tables.append(spark.createDataFrame([("/c", "1" * 64, 1, None, None, 0)], schema), str(tmp_path), "images")
-    features = spark.createDataFrame([("1" * 64, b"\0" * 64)], "sha256 string, features binary")
+    one = spark.createDataFrame([("1" * 64, b"\0" * 64)], "sha256 string, features binary")
+    features = stored(one, tmp_path / "features")
     asked = Queries(("q",), np.zeros((1, WIDTH), np.float32))
     voted = results.poll(results.nominate(features, asked, 1, 3.0, list(METRICS)), 1, list(METRICS))
     row = results.with_paths(voted, images.inventory(spark, str(tmp_path))).collect()[0]
@@ -81,8 +84,9 @@ def test_a_content_shows_all_its_paths(spark: SparkSession, tmp_path: Path) -> N
     assert row.__fields__ == tables.SCHEMAS["results"].names
 
 
-def test_a_vector_of_another_width_is_an_error(spark: SparkSession) -> None:
-    features = spark.createDataFrame([("1" * 64, b"\0" * 60)], "sha256 string, features binary")
+def test_a_vector_of_another_width_is_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    one = spark.createDataFrame([("1" * 64, b"\0" * 60)], "sha256 string, features binary")
+    features = stored(one, tmp_path / "features")
     asked = Queries(("q",), np.zeros((1, WIDTH), np.float32))
     with pytest.raises(Exception, match="not 16 float32 long"):
         results.nominate(features, asked, 1, 3.0, list(METRICS)).collect()

@@ -11,7 +11,7 @@ import pytest
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from tests.samples import Contents, Near, Vectors, clumps, near_by, near_pairs
+from tests.samples import Contents, Near, Vectors, clumps, near_by, near_pairs, stored
 
 from dedup import candidates, pairs, search, sketches, vectors
 from dedup.distances import METRICS
@@ -28,16 +28,16 @@ def lake(rows: Vectors, fresh: float = 1, own: float = 1, seed: int = 0) -> Cont
     return Contents(dict(zip(names, rows, strict=True)), *chosen)
 
 
-def features(spark: SparkSession, lake: Contents) -> DataFrame:
+def features(spark: SparkSession, lake: Contents, folder: Path) -> DataFrame:
     rows = [(name, row.tobytes(), number % 3) for number, (name, row) in enumerate(lake.rows.items())]
-    return spark.createDataFrame(rows, "sha256 string, features binary, bucket int")
+    return stored(spark.createDataFrame(rows, "sha256 string, features binary, bucket int"), folder)
 
 
 def searched(
     spark: SparkSession, lake: Contents, thresholds: Thresholds, folder: Path, way: str | None = "exact", axes: int = 8
 ) -> tuple[Near, Found, Search]:
     """Search, with sketches that are short enough to leave many candidates that are not near."""
-    described = features(spark, lake)
+    described = features(spark, lake, folder / "features")
     some = np.array(list(lake.rows.values()), np.float32).reshape(-1, WIDTH)
     made = candidates.sketch(described, sketches.fit(some[np.isfinite(some).all(axis=1)])[:axes])
     flags = [(name, name in lake.own, name in lake.fresh) for name in lake.rows]
@@ -181,7 +181,8 @@ def test_any_pairs_are_measured_with_the_bits_of_the_distances(
     asked = [(names[i], names[(7 * i) % 160]) for i in range(160) if i < (7 * i) % 160]
     thresholds = near_by(rows, 3, 0.5)
     wanted = spark.createDataFrame([*asked, (names[0], "none of these")], "sha256_l string, sha256_r string")
-    twice = features(spark, some).unionByName(features(spark, some))
+    once = features(spark, some, tmp_path / "features")
+    twice = once.unionByName(once)
     measured = pairs.measure(wanted, 10, twice, thresholds, WIDTH, str(tmp_path / "vectors")).collect()
     every = near_pairs(some.rows, Thresholds("", 0, thresholds.within, "", thresholds.p))
     assert {

@@ -1,4 +1,4 @@
-"""The poll's array part: top lists against a sort of everything, and features out of Arrow without a copy."""
+"""The poll's array part: top lists against a sort of everything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
-from dedup.results import Nominees, check, matrix
+from dedup.results import Nominees, check
 
 WIDTH = 6
 Hashes = NDArray[np.bytes_]
@@ -144,42 +143,6 @@ def test_a_long_table_keeps_few_nominees() -> None:
         nominees.add(hashes[start : start + 50], rows[start : start + 50])
         most = max(most, len(nominees.query))
     assert most <= 2 * 3 * len(METRICS)
-
-
-@pytest.mark.parametrize("lead", [0, 1, 5])
-def test_features_are_the_floats_in_the_bytes_of_a_slice_too(lead: int) -> None:
-    vectors = np.random.default_rng(0).normal(size=(9, WIDTH)).astype("<f4")
-    column = pa.array([vector.tobytes() for vector in vectors], pa.binary()).slice(lead, 3)
-    found = matrix(column, WIDTH)
-    np.testing.assert_array_equal(found, vectors[lead : lead + 3])
-    assert found.dtype == np.float32
-
-
-def test_features_are_not_copied() -> None:
-    column = pa.array([bytes(4 * WIDTH)] * 3, pa.binary())
-    assert np.shares_memory(matrix(column, WIDTH), np.frombuffer(column.buffers()[2], np.uint8))
-
-
-def test_features_beside_rows_of_other_lengths_are_whole() -> None:
-    vector = np.arange(WIDTH, dtype="<f4")
-    column = pa.array([b"odd", vector.tobytes(), b""], pa.binary()).slice(1, 1)
-    assert matrix(column, WIDTH).tolist() == [vector.tolist()]
-    assert one_distance(matrix(column, WIDTH), vector) == 0
-
-
-def one_distance(rows: Vectors, query: Vectors) -> float:
-    return float(distances(rows, query[None, :])["euclidean"][0, 0])
-
-
-def test_no_features_are_a_matrix_without_rows() -> None:
-    assert matrix(pa.array([], pa.binary()), WIDTH).shape == (0, WIDTH)
-    assert matrix(pa.array([b"x"], pa.binary()).slice(1), WIDTH).shape == (0, WIDTH)
-
-
-@pytest.mark.parametrize("bad", [b"", b"x", bytes(4 * WIDTH - 4), bytes(8 * WIDTH), None])
-def test_features_of_another_width_are_an_error(bad: bytes | None) -> None:
-    with pytest.raises(ValueError, match=f"not {WIDTH} float32 long"):
-        matrix(pa.array([bytes(4 * WIDTH), bad], pa.binary()), WIDTH)
 
 
 def test_an_unknown_metric_is_answered_with_all_that_there_are() -> None:

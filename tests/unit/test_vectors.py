@@ -1,16 +1,24 @@
-"""Vectors are read back as they were written, whichever rows of whichever files are asked for."""
+"""Vectors are read back as they were written, whichever rows of whichever files are asked for, and never by a JVM."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from dedup import vectors
+from dedup.distances import distances
+from dedup.errors import UsageError
 
 WIDTH = 5
+At = tuple[Path, int]
+"""A file and a row of it."""
 
 
 def batch(first: int, rows: np.typing.NDArray[np.float32]) -> pa.RecordBatch:
@@ -64,3 +72,135 @@ def test_ranges_of_buckets_hold_few_enough_contents_and_all_of_them() -> None:
     most = vectors._LOOKED_UP
     assert vectors._ranges([(3, 2 * most)]) == [(3, 3)]
     assert vectors._ranges([(0, most), (1, 1), (2, most - 1), (9, 1)]) == [(0, 0), (1, 2), (9, 9)]
+
+
+@pytest.mark.parametrize("lead", [0, 1, 5])
+def test_features_are_the_floats_in_the_bytes_of_a_slice_too(lead: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(9, WIDTH)).astype("<f4")
+    column = pa.array([vector.tobytes() for vector in rows], pa.binary()).slice(lead, 3)
+    found = vectors.matrix(column, WIDTH)
+    np.testing.assert_array_equal(found, rows[lead : lead + 3])
+    assert found.dtype == np.float32
+
+
+def test_features_are_not_copied() -> None:
+    column = pa.array([bytes(4 * WIDTH)] * 3, pa.binary())
+    assert np.shares_memory(vectors.matrix(column, WIDTH), np.frombuffer(column.buffers()[2], np.uint8))
+
+
+def test_features_beside_rows_of_other_lengths_are_whole() -> None:
+    vector = np.arange(WIDTH, dtype="<f4")
+    column = pa.array([b"odd", vector.tobytes(), b""], pa.binary()).slice(1, 1)
+    found = vectors.matrix(column, WIDTH)
+    assert found.tolist() == [vector.tolist()]
+    assert distances(found, vector[None])["euclidean"] == 0, "a kernel takes what is not aligned"
+
+
+def test_no_features_are_a_matrix_without_rows() -> None:
+    assert vectors.matrix(pa.array([], pa.binary()), WIDTH).shape == (0, WIDTH)
+    assert vectors.matrix(pa.array([b"x"], pa.binary()).slice(1), WIDTH).shape == (0, WIDTH)
+
+
+@pytest.mark.parametrize("bad", [b"", b"x", bytes(4 * WIDTH - 4), bytes(8 * WIDTH), None])
+def test_features_of_another_width_are_an_error(bad: bytes | None) -> None:
+    with pytest.raises(ValueError, match=f"not {WIDTH} float32 long"):
+        vectors.matrix(pa.array([bytes(4 * WIDTH), bad], pa.binary()), WIDTH)
+
+
+def hashed(at: At) -> str:
+    return f"{at[0].name.encode().hex()[:32]:>032}{at[1]:032x}"
+
+
+def vector(at: At) -> np.typing.NDArray[np.float32]:
+    return np.random.default_rng([*at[0].name.encode(), at[1]]).normal(size=WIDTH).astype("<f4")
+
+
+def written(file: Path, rows: int, group: int = 7) -> list[At]:
+    """Write a file of features in row groups of so many rows, and return where they are."""
+    made = [(file, row) for row in range(rows)]
+    columns = {"sha256": [hashed(at) for at in made], "features": [vector(at).tobytes() for at in made]}
+    pyarrow.parquet.write_table(pa.table(columns), file, row_group_size=group)
+    return made
+
+
+def addresses(asked: Iterable[At], size: int = 9) -> Iterator[pa.RecordBatch]:
+    asked = list(asked)
+    for start in range(0, len(asked), size):
+        some = asked[start : start + size]
+        hashes, files = [hashed(at) for at in some], [f"file:{quote(str(file))}" for file, _ in some]
+        yield pa.RecordBatch.from_pydict({"sha256": hashes, "file": files, "row": [row for _, row in some]})
+
+
+def scanned(asked: Iterable[At], width: int = WIDTH) -> list[tuple[str, list[float]]]:
+    found = list(vectors.scan(addresses(asked), width))
+    assert all(len(hashes) == len(rows) for hashes, rows in found)
+    assert all(rows.dtype == np.float32 and rows.shape[1] == width for _, rows in found)
+    hashes = [sha256 for some, _ in found for sha256 in some.to_pylist()]
+    return sorted(zip(hashes, [row for _, rows in found for row in rows.tolist()], strict=True))
+
+
+@pytest.mark.parametrize("name", ["part-0.parquet", "a b%20=ü.parquet", "100%+#?.parquet"])
+def test_a_scan_reads_any_rows_of_any_files_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(vectors, "_ROWS", 3)
+    monkeypatch.setattr(vectors, "_ADDRESSES", 20)
+    random = np.random.default_rng(len(name))
+    one, other = written(tmp_path / name, 40), written(tmp_path / "other.parquet", 5)
+    mixed = [(one + other)[i] for i in random.permutation(45)]
+    for asked in (
+        one + other,
+        one,
+        one[::-1],
+        [one[i] for i in random.permutation(40)],
+        one[3:4],
+        one[-1:],
+        one[8:30:5] + other[1:] + one[30:],
+        [one[5], one[5], one[6]],
+        mixed,
+        [],
+    ):
+        assert scanned(asked) == sorted((hashed(at), vector(at).tolist()) for at in asked)
+
+
+def test_a_scan_reads_no_other_column_and_judges_no_other_row(tmp_path: Path) -> None:
+    made = written(tmp_path / "one.parquet", 3)
+    table = pa.table({"features": [b"odd", vector(made[1]).tobytes(), None]})
+    pyarrow.parquet.write_table(table, tmp_path / "one.parquet")
+    assert scanned(made[1:2]) == [(hashed(made[1]), vector(made[1]).tolist())]
+    for bad in (0, 2):
+        with pytest.raises(ValueError, match=f"not {WIDTH} float32 long: it was made with another model"):
+            scanned([made[1], made[bad]])
+
+
+def test_a_scan_of_another_width_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not 6 float32 long"):
+        scanned(written(tmp_path / "one.parquet", 3), 6)
+
+
+def test_a_file_that_is_gone_or_another_is_named(tmp_path: Path) -> None:
+    made = written(tmp_path / "a b.parquet", 30)
+    written(tmp_path / "a b.parquet", 29)
+    with pytest.raises(UsageError, match=r"a b\.parquet: a file of features has other rows"):
+        scanned(made)
+    (tmp_path / "a b.parquet").unlink()
+    with pytest.raises(UsageError, match=r"a b\.parquet: a file of features cannot be read: .*[Nn]o such file"):
+        scanned(made)
+
+
+def test_a_scan_holds_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "_ROWS", 4)
+    read = 0
+    columns = vectors._columns
+
+    def counted(*given: Any) -> Iterator[Any]:
+        nonlocal read
+        for one in columns(*given):
+            read += 1
+            yield one
+
+    monkeypatch.setattr(vectors, "_columns", counted)
+    some = vectors.scan(addresses(written(tmp_path / "one.parquet", 100, 100)), WIDTH)
+    for done in range(1, 10):
+        next(some)
+        assert read <= done + vectors._AHEAD
