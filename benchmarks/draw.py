@@ -13,6 +13,7 @@ from synthetic import BLOCK, MODEL, Lake
 
 from dedup import features, job, storage, tables
 from dedup.batches import ddl
+from dedup.rounds import BUCKET_FILES
 
 _PART = 256  # blocks of a part of the table: 1 GiB
 _TASK = 8  # blocks of a task
@@ -37,7 +38,7 @@ def _draw(batches: Iterator[pa.RecordBatch], lake: Lake) -> Iterator[pa.RecordBa
             flat = pa.array([vector.tobytes() for vector in vectors], pa.binary())
             sides = pa.array(600 + 40 * (rows % 60), pa.int32())
             ones = [len(rows) * [value] for value in ("JPEG", MODEL)]
-            bucket = pa.array(len(rows) * [number], pa.int32())
+            bucket = pa.array(rows // BUCKET_FILES, pa.int32())
             columns = [pa.array(hashes), flat, sides, sides, pa.array(ones[0]), pa.array(hashes), pa.array(ones[1])]
             yield pa.RecordBatch.from_arrays([*columns, bucket], names=list(_DRAWN))
 
@@ -51,7 +52,7 @@ def _images(spark: SparkSession, lake: Lake, copies: int) -> DataFrame:
         (50_000 + row * 7919 % 1_000_000).alias("length"),
         F.timestamp_seconds(1_600_000_000 + file).alias("modified"),
         F.lit(None).cast("binary").alias("content"),
-        F.floor(row / BLOCK).cast("int").alias("bucket"),
+        F.floor(row / BUCKET_FILES).cast("int").alias("bucket"),
     )
 
 

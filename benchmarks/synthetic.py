@@ -69,7 +69,7 @@ class Lake:
 
     @property
     def blocks(self) -> int:
-        """How many blocks of rows there are; the number of a block is the bucket of its rows."""
+        """How many blocks of rows there are."""
         return -(-self.rows // BLOCK)
 
     def sha256(self, row: int) -> str:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dedup import delivery
 
-BUCKET_FILES = 256
+BUCKET_FILES = 512
 """About how many files a bucket holds. A bucket a core is what a killed job computes again."""
 
 _MOST_BUCKETS = 16384
@@ -24,7 +24,7 @@ def buckets(files: int) -> int:
     """Return into how many buckets a number of files is spread: a power of two, 8 to 16384.
 
     >>> buckets(10), buckets(5000), buckets(10**9)
-    (8, 32, 16384)
+    (8, 16, 16384)
     """
     return min(max(8, 1 << (files // BUCKET_FILES).bit_length()), _MOST_BUCKETS)
 
