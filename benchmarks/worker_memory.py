@@ -1,7 +1,7 @@
 """Run a job and print the peak memory of its processes: python benchmarks/worker_memory.py ./submit.sh extract ...
 
 Linux keeps the peak of each process (VmHWM in /proc); this looks until the job ends. Of a Python worker, what it maps
-from files (the weights, TensorFlow's code) counts as its own, though workers share it.
+from files (the weights, the code of libraries) counts as its own, though workers share it.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Load = Callable[[NDArray[np.float32], str, int, int], Predict]
 """From flat weights, a precision ("float32" or "bfloat16"), a batch size and a number of threads to what uses them.
 
-Under one batch size the features of a picture are the same bits beside any others, in any number, and on any number of
-threads of one kind of processor. Weights that are mapped from a file are read where they lie as far as possible:
+Under one batch size the features of a picture are the same bits beside any others, in any number, on one thread as on
+two of one kind of processor. Weights that are mapped from a file are read where they lie as far as possible:
 workers share them.
 """
 
@@ -115,6 +115,13 @@ def _write_convolutions(flat: NDArray[np.float32], path: str) -> None:
 _ALIGNMENT = 64  # bytes: of a file mapped into memory every tensor has it, for all their sizes are multiples
 
 
+def sees_gpus() -> bool:
+    """Tell whether TensorFlow finds a GPU, of those in the variable CUDA_VISIBLE_DEVICES."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def _tensorflow(flat: NDArray[np.float32], precision: str, batch_size: int, threads: int) -> Predict:
     """Return what computes in TensorFlow's own operations: on the GPUs that it sees, or else on a CPU."""
     import tensorflow as tf
@@ -124,6 +131,7 @@ def _tensorflow(flat: NDArray[np.float32], precision: str, batch_size: int, thre
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(False)  # it has ten bits of a float32's 23
+    tf.config.experimental.enable_op_determinism()  # on a GPU, sums may else be taken in any order
     kind = tf.as_dtype(precision)
     # One shape for all, filled up with black: one graph, and the same bits. Products with one row are summed in another
     # order than those with several, so there are always several.

@@ -79,13 +79,17 @@ def network(task: Task) -> engines.Predict:
 
 
 def engine() -> engines.Engine:
-    """Return what this task computes the network with: TensorFlow on the GPUs that Spark gave to it, or else ncnn."""
+    """Return what this task computes the network with: TensorFlow on the GPUs that Spark gave to it, or else ncnn.
+
+    Some clusters give a GPU to every task, whether or not their TensorFlow can use one.
+    """
     context = TaskContext.get()
     gpus = context.resources().get("gpu") if context else None
-    if gpus is None:
-        return engines.ENGINES["ncnn"]
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.addresses)  # before TensorFlow looks for them
-    return engines.ENGINES["tensorflow"]
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.addresses)  # before TensorFlow looks for them
+        if engines.sees_gpus():
+            return engines.ENGINES["tensorflow"]
+    return engines.ENGINES["ncnn"]
 
 
 def cores() -> int:
@@ -123,12 +127,16 @@ def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
     return known | shown | images.rejected(stage, None), picture
 
 
+def _bytes(row: dict[str, Any]) -> int:
+    return len(row["content"] or b"")
+
+
 def _extract(batches: Iterator[pa.RecordBatch], task: Task) -> Iterator[pa.RecordBatch]:
     """Bytes in, features or a reason out, in order. Decoding goes ahead in threads while the network computes."""
     known: list[dict[str, Any]] = []
     pictures: list[pixels.Picture] = []
     batch_size = engine().batch_size
-    for row, picture in ahead(_look, each_row(batches), cores(), 2 * batch_size):
+    for row, picture in ahead(_look, each_row(batches), cores(), 2 * batch_size, _bytes):
         known.append(row)
         if picture is not None:
             pictures.append(picture)

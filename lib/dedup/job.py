@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--precision",
             choices=model.PRECISIONS,
-            help="what the network computes in (default: float32); bfloat16 is faster where the processor has it",
+            help="what the network computes in (default: float32); bfloat16 is for GPUs, and hardly faster on a CPU",
         )
 
 

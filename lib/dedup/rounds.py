@@ -16,6 +16,9 @@ from dedup import delivery
 BUCKET_FILES = 512
 """About how many files a bucket holds. A bucket a core is what a killed job computes again."""
 
+LEAST_FILES = 64
+"""The files of a round for each task, where there are so many: some seconds of work, more than a round costs."""
+
 _MOST_BUCKETS = 16384
 _IN_FLIGHT = 2  # the second round's tasks fill the cores that the first's last tasks leave idle
 
@@ -76,7 +79,7 @@ def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]
     [(0, 0, 300), (2, 7, 340)]
     """
     total = sum(rows for _, rows in counts)
-    size = min(max(total // 8, 16 * slots), BUCKET_FILES * slots)
+    size = min(max(total // 8, LEAST_FILES * slots), BUCKET_FILES * slots)
     found: list[tuple[int, int, int]] = []
     for bucket, rows in counts:
         if found and found[-1][2] < size:

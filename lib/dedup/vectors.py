@@ -1,6 +1,6 @@
 """Vectors where they are: all of a table, which no JVM sees, and chosen ones in plain files, without a shuffle.
 
-Spark says which rows count, by their addresses, and the tasks fetch the vectors from the table's own files.
+For a scan, Spark says which rows count, by their addresses, and the tasks fetch vectors from the table's own files.
 
 Vectors that are looked up stand in files of rows of float32, little-endian, and of nothing else: row i begins at byte
 4 width i.
@@ -34,7 +34,7 @@ _LOOKED_UP = 2_000_000  # contents whose hashes are broadcast at a time: about 0
 _GAP = 8  # rows that are read along rather than asking the storage once more
 
 _ROWS = 512  # vectors that are read at a time: 8 MiB
-_AHEAD = 2  # as many wait while others are worked on
+_AHEAD = 2  # so many are under way while another is worked on
 _ADDRESSES = 1 << 16  # the most of one file that are gathered: a row group that they end in is read twice
 
 
@@ -104,14 +104,14 @@ def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.St
         hashes = addresses.column("sha256").combine_chunks()
         rows = addresses.column("row").to_numpy()
         file = unquote(uri)
-        where, name = storage.locate(file)
         done = 0
         try:
+            where, name = storage.locate(file)
             with where.open_input_file(name) as opened:
                 for column in _columns(pyarrow.parquet.ParquetFile(opened), rows):
                     yield hashes.slice(done, len(column)), matrix(column, width)
                     done += len(column)
-        except OSError as error:
+        except (OSError, pa.ArrowInvalid) as error:
             raise UsageError(f"{file}: a file of features cannot be read: {str(error).splitlines()[0]}") from error
         if done < len(rows):
             raise UsageError(f"{file}: a file of features has other rows than when it was listed")

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
 
-from dedup import answers, delivery, engines, features, images, pixels, rounds, tables
+from dedup import answers, batches, delivery, engines, features, images, pixels, rounds, tables
 from dedup.errors import Reason, UsageError
 from dedup.model import Model
 
@@ -89,6 +91,7 @@ def test_the_same_bytes_at_any_partitioning(
 def test_a_run_that_dies_goes_on_where_it_stopped(
     spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rounds, "LEAST_FILES", 16)
     make_images(tmp_path / "in", 80)
     images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
     location = str(tmp_path / "features")
@@ -234,3 +237,37 @@ def test_a_content_whose_only_file_cannot_be_read_any_more_does_not_vote(
         spark, answers.Question(location, [str(paths[1])], str(tmp_path / "report")), lambda: model, explicit=False
     )
     assert [row["paths"] for row in answered.rows[str(paths[1])]] == [[str(paths[1])]]
+
+
+def test_features_are_written_in_lz4(lake: Lake) -> None:
+    file = next((Path(lake.features) / "features").rglob("*.parquet"))
+    group = pyarrow.parquet.ParquetFile(file).metadata.row_group(0)
+    assert {group.column(i).compression for i in range(group.num_columns)} == {"LZ4"}
+
+
+def test_image_bytes_that_wait_for_the_network_are_bounded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for number in range(20):
+            taken.append(number)
+            names = ["sha256", "path", "other", "bucket", "content"]
+            columns = [["a"], ["a"], ["a"], [0], [bytes(batches.AHEAD_BYTES // 4)]]
+            yield pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=names)
+
+    seen: list[int] = []
+
+    def described(known: list[dict[str, object]], *_: object) -> None:
+        seen.append(len(taken))
+
+    monkeypatch.setattr(features, "_described", described)
+    monkeypatch.setattr(features, "_ROWS", 1)
+
+    class Nothing:
+        name = ""
+
+        def open(self) -> NDArray[np.float32]:
+            raise AssertionError("there is no picture")
+
+    list(features._extract(rows(), features.Task(Nothing(), "float32")))
+    assert seen[0] <= 6

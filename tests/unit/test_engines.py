@@ -159,9 +159,12 @@ def test_tensorflow_computes_where_spark_gave_a_gpu(monkeypatch: pytest.MonkeyPa
     resources: dict[str, ResourceInformation] = {}
     context = SimpleNamespace(resources=lambda: resources)
     monkeypatch.setattr("pyspark.TaskContext.get", lambda: context)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back, whatever it becomes
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert features.engine() is ENGINES["ncnn"]
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     resources["gpu"] = ResourceInformation("gpu", ["2", "5"])
+    monkeypatch.setattr(engines, "sees_gpus", lambda: os.environ["CUDA_VISIBLE_DEVICES"] == "2,5")
     assert features.engine() is ENGINES["tensorflow"]
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
+    monkeypatch.setattr(engines, "sees_gpus", lambda: False)
+    assert features.engine() is ENGINES["ncnn"]
