@@ -89,6 +89,9 @@ class Contestant:
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
+        if not ready:  # it may be computing still, beside those that are measured next
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         said = [text for text in self._log.read_text(errors="replace").splitlines() if text.strip()]
         self.error = said[-1].strip()[:300] if said and ready else "no answer"
         return None

@@ -152,8 +152,14 @@ def joined(files: list[Path]) -> dict[str, Any]:
     comparisons = {one["title"]: one for run in runs for one in run["comparisons"]}
     peaks = {(one["job"], one["of"]): one for run in runs for one in run["memory"]}
     order = sorted(comparisons.values(), key=lambda one: list(ROWS).index(one["row"]))
-    joined: dict[str, Any] = runs[-1] | {"comparisons": order, "memory": list(peaks.values())}
+    made = [{name: run[name] for name in ("date", "commit", "machine", "versions")} | {"of": _of(run)} for run in runs]
+    joined: dict[str, Any] = runs[-1] | {"comparisons": order, "memory": list(peaks.values()), "runs": made}
     return joined
+
+
+def _of(run: dict[str, Any]) -> list[str]:
+    """Return the rows that a run has measured."""
+    return [*dict.fromkeys(one["row"] for one in run["comparisons"]), *(["memory"] if run["memory"] else [])]
 
 
 def _keep(output: Path, figures: dict[str, Any]) -> None:
@@ -162,9 +168,12 @@ def _keep(output: Path, figures: dict[str, Any]) -> None:
 
 def text(figures: dict[str, Any]) -> str:
     """Return all that was found, in Markdown."""
-    comparisons = figures["comparisons"]
+    comparisons, runs = figures["comparisons"], figures.get("runs", [figures])
+    measured = [f"Measured on {report.machine(run)}" for run in runs]
+    if len(runs) > 1:
+        measured = [f"{', '.join(run['of'])}: {said}" for run, said in zip(runs, measured, strict=True)]
     parts = [
-        f"Measured on {report.machine(figures)}",
+        *measured,
         report.table(comparisons) if comparisons else "",
         report.notes(comparisons),
         report.memory_table(figures["memory"]),
