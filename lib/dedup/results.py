@@ -117,7 +117,7 @@ def nominate(features: DataFrame, queries: Queries, top: int, p: float, metrics:
     """
     given = delivery.shared(features.sparkSession, queries)
     work = partial(_nominate, queries=given, top=top, p=p, metrics=tuple(metrics))
-    return vectors.tasks(features).mapInArrow(work, _NOMINATED)
+    return features.select("sha256", *tables.ADDRESS).mapInArrow(work, _NOMINATED)
 
 
 def poll(nominees: DataFrame, top: int, metrics: Sequence[str]) -> DataFrame:

@@ -38,19 +38,6 @@ _AHEAD = 2  # so many are under way while another is worked on
 _ADDRESSES = 1 << 16  # the most of one file that are gathered: a row group that they end in is read twice
 
 
-def tasks(features: DataFrame) -> DataFrame:
-    """Return the addresses of features in no more tasks than run at a time: what `scan` is given.
-
-    A table has many small files, and Spark makes a task of a few of them; the least Python task takes 0.1 s.
-
-    Parameters
-    ----------
-    features
-        Columns sha256, file and row.
-    """
-    return features.select("sha256", "file", "row").coalesce(rounds.slots(features.sparkSession))
-
-
 def matrix(column: pa.BinaryArray, width: int) -> NDArray[np.float32]:
     """Return binary features as an array of shape (rows, width), without a copy.
 

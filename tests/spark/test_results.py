@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from tests.samples import stored
 
-from dedup import images, results, rounds, tables
+from dedup import images, results, tables
 from dedup.distances import METRICS, distances
 from dedup.queries import Queries
 
@@ -43,9 +43,7 @@ def test_the_poll_is_that_of_sorted_lists_at_any_partitioning(
     vectors: dict[str, NDArray[np.float32]],
     partitions: int,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rounds, "slots", lambda spark: partitions)
     rows = [(sha256, vector.tobytes()) for sha256, vector in vectors.items()]
     spread = spark.createDataFrame(rows, "sha256 string, features binary").repartition(partitions, F.rand(partitions))
     features = stored(spread, tmp_path / "a b%20=ü")
