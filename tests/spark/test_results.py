@@ -48,7 +48,7 @@ def test_the_poll_is_that_of_sorted_lists_at_any_partitioning(
     spread = spark.createDataFrame(rows, "sha256 string, features binary").repartition(partitions, F.rand(partitions))
     features = stored(spread, tmp_path / "a b%20=ü")
     asked = Queries(("a", "b"), np.stack([vectors[f"{5:064x}"], np.full(WIDTH, 1.5, np.float32)]))
-    spark.conf.set("spark.sql.files.maxPartitionBytes", 1)  # each file by itself
+    spark.conf.set("spark.sql.files.maxPartitionBytes", 4 << 20)  # what a file costs: each is a task
     try:
         nominees = results.nominate(features, asked, TOP, 3.0, list(METRICS))
         assert min(partitions, 40) <= nominees.rdd.getNumPartitions() <= partitions
