@@ -128,10 +128,10 @@ def _tensorflow(flat: NDArray[np.float32], precision: str, batch_size: int, thre
 
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)  # else it takes all that there is, from other tasks too
+        tf.config.experimental.enable_op_determinism()  # else it may take sums in any order
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(False)  # it has ten bits of a float32's 23
-    tf.config.experimental.enable_op_determinism()  # on a GPU, sums may else be taken in any order
     kind = tf.as_dtype(precision)
     # One shape for all, filled up with black: one graph, and the same bits. Products with one row are summed in another
     # order than those with several, so there are always several.

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from tests.samples import make_images
 
-from dedup import images, tables
+from dedup import images, rounds, tables
 from dedup.errors import UsageError
 
 
@@ -129,6 +129,7 @@ def test_a_table_inside_the_folder_of_its_images_does_not_hold_itself(spark: Spa
 def test_a_stopped_ingest_is_not_read_as_whole(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rounds, "LEAST_FILES", 16)
     make_images(tmp_path / "in", 80)
     table, append = str(tmp_path / "table"), tables.append
     written: list[str] = []
