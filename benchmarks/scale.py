@@ -29,7 +29,7 @@ from worker_memory import KINDS, watch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "lib"))
 
-from dedup.distances import METRICS, listed  # noqa: E402
+from dedup.distances import METRICS, listed  # noqa: E402 - the library is beside this file, not installed
 from dedup.thresholds import DEFAULT_VOTES, Thresholds  # noqa: E402
 
 NEAR = 0.12  # the relative distance that thresholds are made at

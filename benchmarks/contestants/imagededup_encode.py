@@ -19,7 +19,7 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
     from imagededup.utils.models import MobilenetV3
     from torchvision import models
 
-    class Network(MobilenetV3):  # type: ignore[misc]
+    class Network(MobilenetV3):
         """`MobilenetV3` as it is, but for the weights."""
 
         def __init__(self) -> None:

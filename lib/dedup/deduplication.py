@@ -28,7 +28,6 @@ from dedup import (
     vectors,
 )
 from dedup import state as states
-from dedup.distances import METRICS
 from dedup.errors import UsageError
 from dedup.summary import Deduplicated, Request
 
@@ -249,7 +248,6 @@ class _Run:
     def _verify(self, stands: DataFrame) -> Callable[[DataFrame], DataFrame]:
         """Return what measures pairs: those of contents with the same vectors once, and those of one vector not."""
         folder = f"{self._folder}/verify"
-        votes = F.lit(len(METRICS)).cast("int").alias("votes")
 
         def verify(asked: DataFrame) -> DataFrame:
             left, right = stands.toDF("sha256_l", "left"), stands.toDF("sha256_r", "right")
@@ -265,9 +263,7 @@ class _Run:
             of_apart = named.join(
                 measured.withColumnsRenamed({"sha256_l": "least", "sha256_r": "greatest"}), ["least", "greatest"]
             ).drop("least", "greatest")
-            equal = named.where("least = greatest").select(
-                "sha256_l", "sha256_r", votes, *[F.lit(0.0).alias(name) for name in METRICS]
-            )
+            equal = named.where("least = greatest").select("sha256_l", "sha256_r", *pairs.equal())
             return of_apart.unionByName(equal)
 
         return verify

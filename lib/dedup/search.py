@@ -14,7 +14,6 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from dedup import candidates, groups, pairs, rounds, sketches, storage, tables
-from dedup.distances import METRICS
 from dedup.thresholds import Thresholds
 
 EXACT_UP_TO = 300_000
@@ -109,8 +108,7 @@ class Search:
         first = self._live.groupBy("vector").agg(F.min(F.struct("sha256", "own")).alias("first"))
         joined = self._live.withColumnRenamed("sha256", "sha256_r").join(first, "vector").where("own or first.own")
         joined = joined.withColumn("sha256_l", F.col("first.sha256"))
-        columns = [F.lit(len(METRICS)).cast("int").alias("votes"), *[F.lit(0.0).alias(name) for name in METRICS]]
-        return joined.where("sha256_l < sha256_r").select("sha256_l", "sha256_r", *columns)
+        return joined.where("sha256_l < sha256_r").select("sha256_l", "sha256_r", *pairs.equal())
 
     def _near(self, found: DataFrame, folder: str) -> DataFrame:
         """Measure candidates and keep those that are near, in a folder."""
