@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dedup import answers, console, deduplication, demo, features, images, job, summary, thresholds
+from dedup import answers, console, deduplication, demo, extraction, images, job, summary, thresholds
 from dedup.errors import UsageError
 
 SEEDED = (
@@ -39,7 +39,7 @@ def main() -> None:
     spark = job.session("demo")
     for location in locations:
         images.ingest(spark, location, f"{folder}/table")
-    done = features.extract(spark, f"{folder}/table", f"{folder}/features", network)
+    done = extraction.extract(spark, f"{folder}/table", f"{folder}/features", network)
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
     within = thresholds.defaults()
     grouped = deduplication.deduplicate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import features, images, job
+from dedup import extraction, images, job
 
 
 def main() -> None:
@@ -24,11 +24,11 @@ def main() -> None:
     if options.images:
         images.ingest(spark, options.images, options.features, keep_bytes=False)
     table = options.table or options.features
-    done = features.extract(spark, table, options.features, network)
+    done = extraction.extract(spark, table, options.features, network)
     job.say(f"model {done.model}")
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
     job.say(f"{done.contents:,} different contents, {done.computed:,} of them computed now")
-    for reason, count in features.reasons(spark, options.features):
+    for reason, count in extraction.reasons(spark, options.features):
         job.say(f"  {count:,} {reason}")
 
 

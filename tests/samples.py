@@ -15,7 +15,8 @@ from pyspark.sql import functions as F
 
 from dedup import tables
 from dedup.distances import METRICS, distances
-from dedup.features import Extracted, Made
+from dedup.extraction import Extracted
+from dedup.features import Made
 from dedup.images import Ingested
 from dedup.thresholds import Thresholds
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import serving
 
-from dedup import features, images, model, weights
+from dedup import extraction, images, model, weights
 
 
 def prepare() -> tuple[serving.Run, serving.Judge]:
@@ -27,9 +27,9 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
     images.ingest(spark, options.images, table, keep_bytes=False)
     network = model.Model(weights.load("seeded"), options.precision)
 
-    def run() -> tuple[Path, features.Extracted]:
+    def run() -> tuple[Path, extraction.Extracted]:
         location = options.output / f"features-{next(number)}"
-        return location, features.extract(spark, table, str(location), network)
+        return location, extraction.extract(spark, table, str(location), network)
 
     def judge(result: Any) -> dict[str, Any]:
         location, done = result

@@ -85,5 +85,5 @@ def measure(spark: SparkSession, table: str, sample: Sequence[str], model: Model
             for row in given.mapInArrow(partial(_measure, task=task, p=p), ddl(_MEASURED)).collect():
                 measured[index[row["sha256"]], edits[row["edit"]]] = [row[metric] for metric in METRICS]
 
-        rounds.run(todo, work, "calibrate")
+        rounds.run(todo, rounds.counted(todo), work, "calibrate")
     return measured

@@ -1,4 +1,4 @@
-"""The table of images becomes the table of features: one vector for each content, computed once under one model."""
+"""The table of features: one vector for each content under one model, and the UDF that makes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -41,18 +41,6 @@ _DESCRIBED = {
 
 _ROWS = 256
 """The most rows of a batch that is handed on, when many contents in a row are bad."""
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """What became of the files; files = described + rejected."""
-
-    model: str  #: the model's id
-    files: int  #: all files of the table of images, and its rejects
-    contents: int  #: different contents among them
-    computed: int  #: contents that this run put through the network, or found bad
-    described: int  #: files whose content has features
-    rejected: int  #: files in the rejects
 
 
 @dataclass(frozen=True)
@@ -222,56 +210,12 @@ def live(spark: SparkSession, location: str, made: Made) -> DataFrame:
     return rows
 
 
-def extract(spark: SparkSession, table: str, location: str, model: Model) -> Extracted:
-    """Compute the features of every content of a table of images that has none yet under the model.
-
-    Parameters
-    ----------
-    table
-        The location of the tables `images` and `rejects`, as `ingest` makes them.
-    location
-        The location of the tables `features`, `images` (without bytes) and `rejects` that are made; it may be the same.
-    model
-        What makes the features.
-
-    Raises
-    ------
-    UsageError
-        If there is no table of images, or the features cannot be written.
-    """
-    table, location = storage.absolute(table), storage.absolute(location)
-    tables.require(table, "images")
-    images.require_finished(table)
-    storage.require_writable(location)
-    if location != table and _has_bytes(tables.read(spark, location, "images")):
-        raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
-    made = Made(model.id, model.weights.source, complete=False)
-    made.save(location)
-    with rounds.held(images.inventory(spark, table)) as files, rounds.held(_todo(files, location, model.id)) as todo:
-        if location != table:
-            tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
-        computed, parts = _compute(todo, table, location, model)
-        counts, stale = _settle(files, table, location, model.id, parts)
-    for name in ("images", "rejects"):
-        tables.tidy(location, name)
-    replace(made, complete=True, stale=stale).save(location)
-    return Extracted(model.id, computed=computed, **counts)
-
-
-def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
-    """Return the contents without features, each with the file that stands for it."""
-    spark = files.sparkSession
-    described = under(spark, location, model).select("sha256")
-    undecodable = tables.read(spark, location, "rejects").where(F.col("stage") == "decode").select("sha256")
-    return files_of(files).join(described.union(undecodable), "sha256", how="left_anti")
-
-
 class Source:
     """A table of images as the place where the bytes of contents are: in the table, or at its paths."""
 
     def __init__(self, spark: SparkSession, table: str) -> None:
         self._images = tables.read(spark, table, "images")
-        self._has_bytes = _has_bytes(self._images)
+        self._has_bytes = has_bytes(self._images)
 
     def contents(self, rows: DataFrame, first: int, last: int) -> DataFrame:
         """Return the rows of a round, of the buckets from `first` to `last`, with `content`, null where a path has it.
@@ -296,58 +240,6 @@ def files_of(files: DataFrame) -> DataFrame:
     return files.groupBy("sha256").agg(first, F.max("path").alias("other")).select("sha256", "first.*", "other")
 
 
-def _compute(todo: DataFrame, table: str, location: str, model: Model) -> tuple[int, list[str]]:
-    """Put contents through the network, round by round; return how many, and the new parts of the rejects."""
-    spark = todo.sparkSession
-    parts: list[str] = []
-    if todo.isEmpty():
-        return 0, parts
-    source = Source(spark, table)
-    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
-
-        def work(rows: DataFrame, first: int, last: int) -> None:
-            given = source.contents(rows, first, last)
-            with rounds.held(describe(given, model, parcel)) as described:
-                good = described.where("reason is null").withColumn("model", F.lit(model.id))
-                tables.append(good, location, "features")
-                bad = described.where("reason is not null")
-                if not bad.isEmpty():
-                    parts.append(tables.append(bad, location, "rejects"))
-
-        return rounds.run(todo, work, "extract"), parts
-
-
-def _has_bytes(table: DataFrame) -> bool:
+def has_bytes(table: DataFrame) -> bool:
+    """Tell whether a table of images holds the bytes of any file."""
     return not table.where("content is not null").isEmpty()
-
-
-def _settle(files: DataFrame, table: str, location: str, model: str, parts: list[str]) -> tuple[dict[str, int], int]:
-    """Leave in the rejects one row for each file that has no features; return the counts, and the stale features'.
-
-    A content that could not be decoded never can; one that could not be fetched is tried again by every run.
-    """
-    spark = files.sparkSession
-    unread = images.unread(spark, table)
-    own = tables.read(spark, location, "rejects")
-    bad = tables.latest(own.where((F.col("stage") == "decode") | F.col("part").isin(parts)), "sha256")
-    described = under(spark, location, model).select("sha256")
-    without = files.select("path", "sha256").join(described, "sha256", how="left_anti")
-    failed = without.join(bad.drop("path", "part"), "sha256")
-    columns = tables.SCHEMAS["rejects"].names
-    tables.replace(unread.select(*columns).union(failed.select(*columns)), location, "rejects")
-
-    counts = {
-        "contents": files.select("sha256").distinct().count(),
-        "files": files.count() + unread.count(),
-        "described": files.join(described, "sha256", how="left_semi").count(),
-        "rejected": tables.read(spark, location, "rejects").count(),
-    }
-    if counts["files"] != counts["described"] + counts["rejected"]:
-        raise RuntimeError(f"the counts do not add up: {counts}; run extract again")
-    return counts, described.join(files, "sha256", how="left_anti").count()
-
-
-def reasons(spark: SparkSession, location: str) -> list[tuple[str, int]]:
-    """Return how many files were rejected for which reason, the most frequent first."""
-    counts = tables.read(spark, location, "rejects").groupBy("reason").count()
-    return [(row["reason"], row["count"]) for row in counts.orderBy(F.desc("count"), "reason").collect()]

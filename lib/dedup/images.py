@@ -139,7 +139,7 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
                     tables.append(read.where("reason is null"), table, "images")
                     parts.extend(_reject(read, table))
 
-            count = rounds.run(todo, work, "ingest")
+            count = rounds.run(todo, rounds.counted(todo), work, "ingest")
         done = _settle(files, table, parts, total, count)
     tables.tidy(table, "rejects")
     storage.delete(_unfinished(table))

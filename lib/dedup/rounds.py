@@ -90,13 +90,27 @@ def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]
     return found
 
 
-def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str, unit: str = "images") -> int:
+def counted(todo: DataFrame) -> list[tuple[int, int]]:
+    """Return what there is to do: each bucket of rows, and the number of rows in it, in order."""
+    counts = todo.groupBy("bucket").count().orderBy("bucket").collect()
+    return [(row["bucket"], row["count"]) for row in counts]
+
+
+def run(
+    todo: DataFrame,
+    counts: list[tuple[int, int]],
+    work: Callable[[DataFrame, int, int], None],
+    label: str,
+    unit: str = "images",
+) -> int:
     """Do work on all rows, round by round, showing progress, and return how many rows there were.
 
     Parameters
     ----------
     todo
         Rows with a column `bucket`; read several times, so persist it.
+    counts
+        What `counted` says of them.
     work
         Called with the rows of a round, its first and its last bucket. Makes its outcome durable.
     label
@@ -105,9 +119,6 @@ def run(todo: DataFrame, work: Callable[[DataFrame, int, int], None], label: str
         What its rows are.
     """
     spark = todo.sparkSession
-    counts: list[tuple[int, int]] = [
-        (row["bucket"], row["count"]) for row in todo.groupBy("bucket").count().orderBy("bucket").collect()
-    ]
     total = sum(rows for _, rows in counts)
     with (
         tqdm(total=total, desc=label, unit=f" {unit}", disable=not total) as bar,

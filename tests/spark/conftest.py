@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.samples import ROOT, WEIGHTS, Lake, make_lake
 
-from dedup import features, images, weights
+from dedup import extraction, images, weights
 from dedup.model import Model
 
 
@@ -49,5 +49,5 @@ def lake(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFac
     make_lake(folder / "images")
     table, location = str(folder / "table"), str(folder / "features")
     ingested = images.ingest(spark, str(folder / "images"), table)
-    extracted = features.extract(spark, table, location, model)
+    extracted = extraction.extract(spark, table, location, model)
     return Lake(folder / "images", table, location, ingested, extracted)

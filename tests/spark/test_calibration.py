@@ -14,7 +14,19 @@ from PIL import Image
 from pyspark.sql import SparkSession
 from tests.samples import Lake, make_images
 
-from dedup import calibration, copies, engines, features, images, neighbours, pixels, storage, tables, thresholds
+from dedup import (
+    calibration,
+    copies,
+    engines,
+    extraction,
+    features,
+    images,
+    neighbours,
+    pixels,
+    storage,
+    tables,
+    thresholds,
+)
 from dedup.calibration import Wish
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
@@ -121,7 +133,7 @@ def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPat
     make_images(folder / "images", 24)
     location = str(folder / "features")
     images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    features.extract(spark, location, location, model)
+    extraction.extract(spark, location, location, model)
     return location
 
 

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
 
-from dedup import answers, batches, delivery, engines, features, images, pixels, rounds, tables
+from dedup import answers, batches, delivery, engines, extraction, features, images, pixels, rounds, tables
 from dedup.errors import Reason, UsageError
 from dedup.model import Model
 
@@ -67,7 +67,7 @@ def test_a_table_from_before_digests_has_none_of_them(spark: SparkSession, lake:
 
 def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Model) -> None:
     before = vectors(spark, lake.features)
-    done = features.extract(spark, lake.table, lake.features, model)
+    done = extraction.extract(spark, lake.table, lake.features, model)
     assert done.computed == 0
     assert (done.files, done.described, done.rejected) == (26, 22, 4)
     assert vectors(spark, lake.features) == before
@@ -84,7 +84,7 @@ def test_the_same_bytes_at_any_partitioning(
 ) -> None:
     monkeypatch.setattr(rounds, "slots", lambda spark: tasks)
     images.ingest(spark, str(lake.images), str(tmp_path), keep_bytes=False)
-    features.extract(spark, str(tmp_path), str(tmp_path), model)
+    extraction.extract(spark, str(tmp_path), str(tmp_path), model)
     assert vectors(spark, str(tmp_path)) == vectors(spark, lake.features)
 
 
@@ -107,7 +107,7 @@ def test_a_run_that_dies_goes_on_where_it_stopped(
 
     monkeypatch.setattr(tables, "append", failing)
     with pytest.raises(OSError, match="disk is full"):
-        features.extract(spark, str(tmp_path / "table"), location, model)
+        extraction.extract(spark, str(tmp_path / "table"), location, model)
     monkeypatch.undo()
     kept = vectors(spark, location)
     assert 0 < len(kept) < 80
@@ -116,7 +116,7 @@ def test_a_run_that_dies_goes_on_where_it_stopped(
     with pytest.raises(UsageError, match="incomplete: run the same extract again"):
         answers.ask(spark, question, lambda: model, explicit=False)
 
-    done = features.extract(spark, str(tmp_path / "table"), location, model)
+    done = extraction.extract(spark, str(tmp_path / "table"), location, model)
     assert done.computed == 80 - len(kept)
     assert (done.files, done.described) == (80, 80)
     assert kept.items() <= vectors(spark, location).items()
@@ -131,12 +131,12 @@ def test_a_file_that_changed_since_it_was_listed_is_rejected_and_tried_again(
     before = paths[0].read_bytes()
     paths[0].write_bytes(b"something else")
     paths[1].unlink()
-    done = features.extract(spark, location, location, model)
+    done = extraction.extract(spark, location, location, model)
     assert (done.files, done.described, done.rejected) == (3, 1, 2)
     found = {row["path"]: row["reason"] for row in tables.read(spark, location, "rejects").collect()}
     assert found == {str(paths[0]): "changed", str(paths[1]): "missing"}
     paths[0].write_bytes(before)
-    done = features.extract(spark, location, location, model)
+    done = extraction.extract(spark, location, location, model)
     assert (done.computed, done.described, done.rejected) == (2, 2, 1)
 
 
@@ -158,11 +158,11 @@ def test_weights_are_unpickled_once_and_mapped_by_all(spark: SparkSession) -> No
 
 def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no table of images"):
-        features.extract(spark, str(tmp_path / "nothing"), str(tmp_path / "features"), model)
+        extraction.extract(spark, str(tmp_path / "nothing"), str(tmp_path / "features"), model)
 
 
 def test_reasons_are_counted(spark: SparkSession, lake: Lake) -> None:
-    counted = features.reasons(spark, lake.features)
+    counted = extraction.reasons(spark, lake.features)
     assert counted == [("empty", 1), ("missing", 1), ("not_an_image", 1), ("truncated", 1)]
 
 
@@ -171,7 +171,7 @@ def test_models_have_rows_of_their_own(spark: SparkSession, model: Model, tmp_pa
     location = str(tmp_path / "features")
     images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
     for precision in ("float32", "bfloat16"):
-        features.extract(spark, location, location, Model(model.weights, precision))
+        extraction.extract(spark, location, location, Model(model.weights, precision))
     counts = tables.read(spark, location, "features").groupBy("model").agg(F.count_distinct("sha256")).collect()
     assert [count for _, count in counts] == [2, 2]
     assert {entry.model for entry in features.models(location)} == {row["model"] for row in counts}
@@ -193,7 +193,7 @@ def test_a_copy_that_is_left_gives_the_features_of_one_that_is_gone(
     location = str(tmp_path / "features")
     images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
     path.unlink()
-    done = features.extract(spark, location, location, model)
+    done = extraction.extract(spark, location, location, model)
     assert (done.files, done.described, done.rejected) == (2, 2, 0)
 
 
@@ -202,7 +202,7 @@ def test_a_content_that_no_file_has_any_more_does_not_vote(spark: SparkSession, 
     location = str(tmp_path / "features")
     for _ in range(2):
         images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
-        features.extract(spark, location, location, model)
+        extraction.extract(spark, location, location, model)
         paths[0].write_bytes(paths[1].read_bytes())
     assert features.models(location)[0].stale == 1
     answered = answers.ask(
@@ -217,7 +217,7 @@ def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model
         make_images(tmp_path / f"{name} in", 2)
         images.ingest(spark, str(tmp_path / f"{name} in"), str(tmp_path / name))
     with pytest.raises(UsageError, match="choose another place"):
-        features.extract(spark, str(tmp_path / "one"), str(tmp_path / "two"), model)
+        extraction.extract(spark, str(tmp_path / "one"), str(tmp_path / "two"), model)
     assert tables.read(spark, str(tmp_path / "two"), "images").where("content is not null").count() == 2
 
 
@@ -228,7 +228,7 @@ def test_a_content_whose_only_file_cannot_be_read_any_more_does_not_vote(
     location = str(tmp_path / "features")
     for _ in range(2):
         images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
-        done = features.extract(spark, location, location, model)
+        done = extraction.extract(spark, location, location, model)
         paths[0].unlink(missing_ok=True)
         paths[0].symlink_to(tmp_path / "nowhere")
     assert (done.files, done.described, done.rejected) == (2, 1, 1)

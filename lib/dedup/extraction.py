@@ -1,0 +1,151 @@
+"""A table of images becomes a table of features, round by round; a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup import delivery, images, rounds, storage, tables
+from dedup.errors import UsageError
+from dedup.features import Made, Source, describe, files_of, has_bytes, under
+from dedup.model import Model
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What became of the files; files = described + rejected."""
+
+    model: str  #: the model's id
+    files: int  #: all files of the table of images, and its rejects
+    contents: int  #: different contents among them
+    computed: int  #: contents that this run put through the network, or found bad
+    described: int  #: files whose content has features
+    rejected: int  #: files in the rejects
+
+
+def extract(spark: SparkSession, table: str, location: str, model: Model) -> Extracted:
+    """Compute the features of every content of a table of images that has none yet under the model.
+
+    Parameters
+    ----------
+    table
+        The location of the tables `images` and `rejects`, as `ingest` makes them.
+    location
+        The location of the tables `features`, `images` (without bytes) and `rejects` that are made; it may be the same.
+    model
+        What makes the features.
+
+    Raises
+    ------
+    UsageError
+        If there is no table of images, or the features cannot be written.
+    """
+    table, location = storage.absolute(table), storage.absolute(location)
+    tables.require(table, "images")
+    images.require_finished(table)
+    storage.require_writable(location)
+    if location != table and tables.exists(location, "images") and has_bytes(tables.read(spark, location, "images")):
+        raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
+    made = Made(model.id, model.weights.source, complete=False)
+    made.save(location)
+    with rounds.held(images.inventory(spark, table)) as files, rounds.held(_todo(files, location, model.id)) as todo:
+        counts = rounds.counted(todo)
+        with ThreadPoolExecutor(1) as beside:  # the weights are on their way meanwhile
+            listed = beside.submit(_list, files, location) if location != table else None
+            parts = _compute(todo, counts, table, location, model) if counts else []
+        if listed:
+            listed.result()
+        _reject(files, table, location, model.id, parts)
+        found, stale = _count(files, location, model.id)
+    for name in ("images", "rejects"):
+        tables.tidy(location, name)
+    replace(made, complete=True, stale=stale).save(location)
+    return Extracted(model.id, computed=sum(rows for _, rows in counts), **found)
+
+
+def _list(files: DataFrame, location: str) -> None:
+    """Leave the table of images, without bytes, beside the features."""
+    tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
+
+
+def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
+    """Return the contents without features, each with the file that stands for it."""
+    spark = files.sparkSession
+    described = under(spark, location, model).select("sha256")
+    undecodable = tables.read(spark, location, "rejects").where(F.col("stage") == "decode").select("sha256")
+    return files_of(files).join(described.union(undecodable), "sha256", how="left_anti")
+
+
+def _compute(todo: DataFrame, counts: list[tuple[int, int]], table: str, location: str, model: Model) -> list[str]:
+    """Put contents through the network, round by round, and return the new parts of the rejects."""
+    spark = todo.sparkSession
+    parts: list[str] = []
+    source = Source(spark, table)
+    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
+
+        def work(rows: DataFrame, first: int, last: int) -> None:
+            given = source.contents(rows, first, last)
+            with rounds.held(describe(given, model, parcel)) as described:
+                good = described.where("reason is null").withColumn("model", F.lit(model.id))
+                tables.append(good, location, "features")
+                bad = described.where("reason is not null")
+                if not bad.isEmpty():
+                    parts.append(tables.append(bad, location, "rejects"))
+
+        rounds.run(todo, counts, work, "extract")
+    return parts
+
+
+def _reject(files: DataFrame, table: str, location: str, model: str, parts: list[str]) -> None:
+    """Leave in the rejects one row for each file that has no features.
+
+    A content that could not be decoded never can; one that could not be fetched is tried again by every run.
+    """
+    spark = files.sparkSession
+    unread = images.unread(spark, table)
+    own = tables.read(spark, location, "rejects")
+    bad = tables.latest(own.where((F.col("stage") == "decode") | F.col("part").isin(parts)), "sha256")
+    described = under(spark, location, model).select("sha256")
+    without = files.select("path", "sha256").join(described, "sha256", how="left_anti")
+    failed = without.join(bad.drop("path", "part"), "sha256")
+    columns = tables.SCHEMAS["rejects"].names
+    tables.replace(unread.select(*columns).union(failed.select(*columns)), location, "rejects")
+
+
+def _count(files: DataFrame, location: str, model: str) -> tuple[dict[str, int], int]:
+    """Return the counts of files and contents, all from one job, and how many features no file has any more.
+
+    Raises
+    ------
+    RuntimeError
+        If a file has neither features nor a reject, or has both.
+    """
+    spark = files.sparkSession
+    listed = files.select("sha256", F.lit(1).alias("file"), F.lit(False).alias("features"))
+    made = under(spark, location, model).select("sha256", F.lit(0).alias("file"), F.lit(True).alias("features"))
+    contents = listed.union(made).groupBy("sha256").agg(F.sum("file").alias("files"), F.max("features").alias("made"))
+    of_contents = contents.agg(
+        F.count_if(F.col("files") > 0).alias("contents"),
+        F.count_if(F.col("files") == 0).alias("stale"),
+        F.coalesce(F.sum("files"), F.lit(0)).alias("read"),
+        F.coalesce(F.sum(F.when(F.col("made"), F.col("files"))), F.lit(0)).alias("described"),
+    )
+    rejects = tables.read(spark, location, "rejects")
+    of_rejects = rejects.agg(
+        F.count("*").alias("rejected"), F.count_if(F.col("stage").isin(*images.STAGES)).alias("unread")
+    )
+    row = of_contents.crossJoin(of_rejects).collect()[0]
+    counts = {name: row[name] for name in ("contents", "described", "rejected")}
+    counts["files"] = row["read"] + row["unread"]
+    if counts["files"] != counts["described"] + counts["rejected"]:
+        raise RuntimeError(f"the counts do not add up: {counts}; run extract again")
+    return counts, row["stale"]
+
+
+def reasons(spark: SparkSession, location: str) -> list[tuple[str, int]]:
+    """Return how many files were rejected for which reason, the most frequent first."""
+    counts = tables.read(spark, location, "rejects").groupBy("reason").count()
+    return [(row["reason"], row["count"]) for row in counts.orderBy(F.desc("count"), "reason").collect()]
