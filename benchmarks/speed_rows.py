@@ -13,6 +13,8 @@ from contest import Comparison, Entry
 from scale import draw, thresholds
 from synthetic import Lake
 
+from dedup.arithmetic import PRECISIONS
+
 CONTESTANTS = Path(__file__).resolve().parent / "contestants"
 
 _ENDINGS = {".jpg", ".jpeg"}
@@ -65,7 +67,7 @@ def extract(options: argparse.Namespace) -> Iterator[Comparison]:
             output=output / f"extract-{precision}",
             precision=precision,
         )
-        for precision in ("float32", "bfloat16")
+        for precision in PRECISIONS
     ]
     entries += [
         _entry(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dedup import calibration, job, model
+from dedup import calibration, job
+from dedup.arithmetic import PRECISIONS
 from dedup.calibration import Wish
 from dedup.edits import EDITS
 
@@ -49,7 +50,7 @@ def main() -> None:
     )
     parser.add_weights()
     parser.add_argument(
-        "--network-precision", choices=model.PRECISIONS, help="needed only where FEATURES was made in both"
+        "--network-precision", choices=PRECISIONS, help="needed only where FEATURES was made in several"
     )
     options = parser.parse_args()
     wish = Wish(

@@ -15,13 +15,13 @@ from dedup import (
     features,
     images,
     limits,
-    model,
     neighbours,
     results,
     storage,
     tables,
     weights,
 )
+from dedup.arithmetic import PRECISIONS
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.edits import EDITS
 from dedup.errors import UsageError
@@ -96,7 +96,8 @@ def choose(location: str, source: str | None, precision: str | None) -> tuple[Ma
     if len(sources) != 1:
         raise UsageError(f"{location} was made with {' and '.join(sources) or 'no model'}: choose one by --weights")
     loaded = weights.load(sources[0])
-    wanted = [Model(loaded, one) for one in ([precision] if precision else model.PRECISIONS)]
+    made_in = [one for one in PRECISIONS if any(f"-{one}" in entry.model for entry in there)] or PRECISIONS[:1]
+    wanted = [Model(loaded, one) for one in ([precision] if precision else made_in)]
     fitting = [(entry, one) for entry in there for one in wanted if entry.model == one.id]
     names = ", ".join(f"{entry.model} (--weights {entry.weights})" for entry in there)
     if not fitting:

@@ -71,11 +71,11 @@ def sketch(features: DataFrame, axes: Doubles) -> DataFrame:
     Parameters
     ----------
     features
-        Columns sha256, file and row.
+        Columns file and row.
     axes
         What sketches are made with.
     """
-    given = features.select("sha256", *tables.ADDRESS)
+    given = features.select(*tables.ADDRESS)
     return given.mapInArrow(partial(_sketch, axes=axes), ddl(_SKETCHED))
 
 

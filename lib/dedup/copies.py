@@ -78,7 +78,7 @@ def measure(spark: SparkSession, table: str, sample: Sequence[str], model: Model
         rounds.held(features.files_of(files)) as todo,
         delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel,
     ):
-        task = Task(parcel, model.precision)
+        task = Task(parcel, model.arithmetic)
 
         def work(rows: DataFrame, first: int, last: int) -> None:
             given = source.contents(rows, first, last).select("sha256", "path", "other", "content")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from dedup import storage
+from dedup import photographs, storage
 from dedup.edits import EDITS
 from dedup.errors import Reject, UsageError
 from dedup.pixels import decode, open_upright
@@ -25,30 +23,8 @@ HIDDEN = (
 TOP = 2 + len(HIDDEN)
 """Each metric names so many images: the photograph, its copies, and that in another container have a place each."""
 
-_PHOTOGRAPHS = {
-    "skimage": (
-        "data",
-        "astronaut camera cell chelsea coffee coins hubble_deep_field ihc moon motorcycle_left retina rocket",
-    ),
-    "sklearn": ("datasets/images", "china flower"),
-}
-"""Real photographs inside well-known wheels, by package: the folder, and the names without their endings."""
-
 _MOST = 25
 _SIDE = 512
-
-
-def photographs() -> Iterator[tuple[Path, bool]]:
-    """Return the image files of the wheels, and whether each is one of the photographs whose copies are hidden."""
-    for package, (folder, names) in _PHOTOGRAPHS.items():
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise UsageError(
-                f"the demo's photographs are in the package {package}, which is not installed; use --images"
-            )
-        for file in sorted(Path(spec.submodule_search_locations[0], folder).iterdir()):
-            if file.suffix in {".png", ".jpg"}:
-                yield file, file.stem in names.split()
 
 
 def _save(path: Path, content: bytes) -> None:
@@ -93,7 +69,7 @@ def hide(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
     """
     if images is None:
         chosen = []
-        for file, original in photographs():
+        for file, original in photographs.files():
             _save(folder / file.name, file.read_bytes())
             if original:
                 chosen.append(os.fspath(folder / file.name))

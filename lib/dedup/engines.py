@@ -6,8 +6,6 @@ computed is not told by a model's id, no more than which kind of processor did: 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup import vgg16
+from dedup import convolutions, vgg16
+from dedup.arithmetic import Arithmetic
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From pixels, uint8 (n, 224, 224, 3) in RGB, n at least 1, to features, float32 (n, 4096)."""
 
-Load = Callable[[NDArray[np.float32], str, int, int], Predict]
-"""From flat weights, a precision ("float32" or "bfloat16"), a batch size and a number of threads to what uses them.
+Load = Callable[[NDArray[np.float32], Arithmetic, int, int], Predict]
+"""From flat weights, an arithmetic, a batch size and a number of threads to what uses them.
 
 Under one batch size the features of a picture are the same bits beside any others, in any number, on one thread as on
 two of one kind of processor. Weights that are mapped from a file are read where they lie as far as possible:
@@ -29,40 +28,24 @@ workers share them.
 """
 
 
-def _ncnn(flat: NDArray[np.float32], precision: str, batch_size: int, threads: int) -> Predict:
+def _ncnn(flat: NDArray[np.float32], arithmetic: Arithmetic, batch_size: int, threads: int) -> Predict:
     """Return what convolves in ncnn, picture by picture, and multiplies by the dense layers in BLAS, batch by batch.
 
     ncnn convolves as Winograd did (Lavin and Gray, arXiv 1509.09308), with less than half of the multiplications. The
     dense layers hold nine tenths of the weights and do a hundredth of the work: if they were read for each picture,
     that would take as long as several convolutions.
     """
-    import ncnn
     from threadpoolctl import threadpool_limits
 
-    net = ncnn.Net()
-    net.opt.num_threads = threads
-    net.opt.lightmode = True  # frees each activation when it has been used
-    net.opt.use_bf16_storage = precision == "bfloat16"
-    net.opt.use_fp16_storage = net.opt.use_fp16_packed = net.opt.use_fp16_arithmetic = False
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "convolutions")
-        _write_convolutions(flat, path)
-        if net.load_param_mem(_graph()) or net.load_model(path):
-            raise RuntimeError("ncnn does not take the network")
+    net = convolutions.network(flat, arithmetic, threads)
     tensors = vgg16.tensors(flat)
     dense = [(tensors[layer, "kernel"], tensors[layer, "bias"]) for layer in vgg16.DENSE]
 
     def convolved(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the last block's output, shape (7, 7, 512), flat."""
-        given = ncnn.Mat.from_pixels(pixels, ncnn.Mat.PixelType.PIXEL_RGB2BGR, *pixels.shape[1::-1])
-        given.substract_mean_normalize(list(vgg16.MEANS), [])
-        extractor = net.create_extractor()
-        extractor.input("pixels", given)
-        failed, found = extractor.extract(_LAST)
-        if failed:
-            raise RuntimeError(f"ncnn failed ({failed}): out of memory?")
+        (found,) = convolutions.outputs(net, pixels, [convolutions.LAST])
         # ncnn has channels first, the weights have them last.
-        flattened: NDArray[np.float32] = np.array(found).transpose(1, 2, 0).reshape(-1)
+        flattened: NDArray[np.float32] = found.transpose(1, 2, 0).reshape(-1)
         return flattened
 
     def batch(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -78,40 +61,6 @@ def _ncnn(flat: NDArray[np.float32], precision: str, batch_size: int, threads: i
     return _in_batches(batch, batch_size)
 
 
-_LAST = "block5_pool"
-
-
-def _graph() -> str:
-    """Return the convolutions and poolings in ncnn's language: kind, name, one input and one output of each layer.
-
-    Of a convolution, 0 is the number of outputs, 1 and 11 are the kernel's sides, 4 is the padding, 5 says that it has
-    a bias, 6 counts the kernel's numbers, 9 asks for a rectifier; of a pooling, 0 asks for the largest, 1 is the side,
-    2 the stride.
-    """
-    lines = ["Input pixels 0 1 pixels"]
-    before = "pixels"
-    for block in vgg16.BLOCKS:
-        for name, (inside, outside) in block.items():
-            size = 3 * 3 * inside * outside
-            lines.append(f"Convolution {name} 1 1 {before} {name} 0={outside} 1=3 11=3 4=1 5=1 6={size} 9=1")
-            before = name
-        pool = before.partition("_")[0] + "_pool"
-        lines.append(f"Pooling {pool} 1 1 {before} {pool} 0=0 1=2 2=2")
-        before = pool
-    return "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines, ""])
-
-
-def _write_convolutions(flat: NDArray[np.float32], path: str) -> None:
-    """Write convolutions as ncnn reads them: a mark of plain float32, the kernel with its outputs first, the bias."""
-    tensors = vgg16.tensors(flat)
-    with open(path, "wb") as file:
-        for block in vgg16.BLOCKS:
-            for name in block:
-                file.write(bytes(4))
-                file.write(np.ascontiguousarray(tensors[name, "kernel"].transpose(3, 2, 0, 1)).data)
-                file.write(tensors[name, "bias"].data)
-
-
 _ALIGNMENT = 64  # bytes: of a file mapped into memory every tensor has it, for all their sizes are multiples
 
 
@@ -122,7 +71,7 @@ def sees_gpus() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def _tensorflow(flat: NDArray[np.float32], precision: str, batch_size: int, threads: int) -> Predict:
+def _tensorflow(flat: NDArray[np.float32], arithmetic: Arithmetic, batch_size: int, threads: int) -> Predict:
     """Return what computes in TensorFlow's own operations: on the GPUs that it sees, or else on a CPU."""
     import tensorflow as tf
 
@@ -132,7 +81,7 @@ def _tensorflow(flat: NDArray[np.float32], precision: str, batch_size: int, thre
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(False)  # it has ten bits of a float32's 23
-    kind = tf.as_dtype(precision)
+    kind = tf.as_dtype(arithmetic.precision)
     # One shape for all, filled up with black: one graph, and the same bits. Products with one row are summed in another
     # order than those with several, so there are always several.
     shape = (max(2, batch_size), 224, 224, 3)

@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup import delivery, engines, images, pixels, rounds, storage, tables
+from dedup.arithmetic import Arithmetic
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 from dedup.model import Model
@@ -48,32 +49,32 @@ class Task:
     """What a task must know to make features."""
 
     parcel: delivery.Parcel
-    precision: str
+    arithmetic: Arithmetic
 
 
-_networks: dict[tuple[str, str], engines.Predict] = {}
+_networks: dict[tuple[str, Arithmetic], engines.Predict] = {}
 """The network that a worker has loaded, for as long as the worker lives: one, or its memory would double."""
 
 
 def network(task: Task) -> engines.Predict:
     """Return the network, on a worker, which keeps the last one."""
-    key = (task.parcel.name, task.precision)
+    key = (task.parcel.name, task.arithmetic)
     if key not in _networks:
         _networks.clear()
-        weights, chosen = task.parcel.open(), engine()
+        weights, chosen = task.parcel.open(), engine(task.arithmetic)
         with quiet():
-            _networks[key] = chosen.load(weights, task.precision, chosen.batch_size, cores())
+            _networks[key] = chosen.load(weights, task.arithmetic, chosen.batch_size, cores())
     return _networks[key]
 
 
-def engine() -> engines.Engine:
+def engine(arithmetic: Arithmetic) -> engines.Engine:
     """Return what this task computes the network with: TensorFlow on the GPUs that Spark gave to it, or else ncnn.
 
-    Some clusters give a GPU to every task, whether or not their TensorFlow can use one.
+    Some clusters give a GPU to every task, whether or not their TensorFlow can use one. int8 is ncnn's alone.
     """
     context = TaskContext.get()
     gpus = context.resources().get("gpu") if context else None
-    if gpus is not None:
+    if gpus is not None and arithmetic.precision != "int8":
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.addresses)  # before TensorFlow looks for them
         if engines.sees_gpus():
             return engines.ENGINES["tensorflow"]
@@ -123,7 +124,7 @@ def _extract(batches: Iterator[pa.RecordBatch], task: Task) -> Iterator[pa.Recor
     """Bytes in, features or a reason out, in order. Decoding goes ahead in threads while the network computes."""
     known: list[dict[str, Any]] = []
     pictures: list[pixels.Picture] = []
-    batch_size = engine().batch_size
+    batch_size = engine(task.arithmetic).batch_size
     for row, picture in ahead(_look, each_row(batches), cores(), 2 * batch_size, _bytes):
         known.append(row)
         if picture is not None:
@@ -158,7 +159,7 @@ def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel) -> DataFram
     parcel
         The model's weights, on their way to the executors.
     """
-    task = Task(parcel, model.precision)
+    task = Task(parcel, model.arithmetic)
     given = rows.select("sha256", "path", "other", "bucket", "content")
     return given.mapInArrow(partial(_extract, task=task), ddl(_DESCRIBED))
 

@@ -33,6 +33,7 @@ _FILE_BYTES = 64 << 20
 _LOOKED_UP = 2_000_000  # contents whose hashes are broadcast at a time: about 0.3 GB on the driver
 _GAP = 8  # rows that are read along rather than asking the storage once more
 
+_COLUMNS = ["sha256", "features"]
 _ROWS = 512  # vectors that are read at a time: 8 MiB
 _AHEAD = 2  # so many are under way while another is worked on
 _ADDRESSES = 1 << 16  # the most of one file that are gathered: a row group that they end in is read twice
@@ -61,8 +62,8 @@ def scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.Str
     Parameters
     ----------
     batches
-        Columns sha256, file (the URI of a Parquet file with a column `features`) and row (the place in the file).
-        Any rows in any order; those of a file should come together.
+        Columns file (the URI of a Parquet file of a table of features) and row (the place in the file). Any rows in any
+        order; those of a file should come together.
     width
         The length of the vectors.
 
@@ -87,55 +88,53 @@ def scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.Str
 
 def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
     for uri, addresses in _by_file(batches):
-        addresses = addresses.sort_by("row")
-        hashes = addresses.column("sha256").combine_chunks()
-        rows = addresses.column("row").to_numpy()
+        rows = np.sort(addresses.to_numpy())
         file = unquote(uri)
         done = 0
         try:
             where, name = storage.locate(file)
             with where.open_input_file(name) as opened:
-                for column in _columns(pyarrow.parquet.ParquetFile(opened), rows):
-                    yield hashes.slice(done, len(column)), matrix(column, width)
-                    done += len(column)
+                for some in _some(pyarrow.parquet.ParquetFile(opened), rows):
+                    yield some.column("sha256"), matrix(some.column("features"), width)
+                    done += some.num_rows
         except (OSError, pa.ArrowInvalid) as error:
             raise UsageError(f"{file}: a file of features cannot be read: {str(error).splitlines()[0]}") from error
         if done < len(rows):
             raise UsageError(f"{file}: a file of features has other rows than when it was listed")
 
 
-def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:
-    """Gather addresses that stand together and are of one file."""
-    waiting: list[pa.RecordBatch] = []
+def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    """Gather the rows that stand together and are of one file."""
+    waiting: list[pa.Int64Array] = []
     at = ""
     for batch in batches:
         runs = pyarrow.compute.run_end_encode(batch.column("file"))
         start = 0
         for file, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-            if waiting and (file != at or sum(some.num_rows for some in waiting) >= _ADDRESSES):
-                yield at, pa.Table.from_batches(waiting)
+            if waiting and (file != at or sum(map(len, waiting)) >= _ADDRESSES):
+                yield at, pa.chunked_array(waiting)
                 waiting = []
             at = file
-            waiting.append(batch.slice(start, end - start))
+            waiting.append(batch.column("row").slice(start, end - start))
             start = end
     if waiting:
-        yield at, pa.Table.from_batches(waiting)
+        yield at, pa.chunked_array(waiting)
 
 
-def _columns(file: pyarrow.parquet.ParquetFile, rows: NDArray[np.int64]) -> Iterator[pa.BinaryArray]:
-    """Return the features in sorted rows of a file, a few at a time; row groups without any are passed over."""
+def _some(file: pyarrow.parquet.ParquetFile, rows: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    """Return hashes and features in sorted rows of a file, a few at a time; row groups without any are passed over."""
     first, done = 0, 0
     for group in range(file.num_row_groups):
         end = first + file.metadata.row_group(group).num_rows
         last = int(np.searchsorted(rows, end))
         if done < last:
-            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=["features"], use_threads=False):
+            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=_COLUMNS, use_threads=False):
                 upto = int(np.searchsorted(rows, first + batch.num_rows))
                 places = rows[done:upto] - first
                 if np.array_equal(places, np.arange(batch.num_rows)):
-                    yield batch.column(0)
+                    yield batch
                 elif len(places):
-                    yield batch.column(0).take(pa.array(places))
+                    yield batch.take(pa.array(places))
                 first, done = first + batch.num_rows, upto
                 if done == last:
                     break

@@ -100,7 +100,7 @@ def test_copies_are_measured_against_their_image(
     path = next(file for file in sorted(lake.images.rglob("cloud*")) if _sha256(file) == sample[0])
     image = pixels.open_upright(storage.read(str(path)))
     small = [np.asarray(one.resize((224, 224), Image.Resampling.BILINEAR)) for one in (image, EDITS["text"](image))]
-    vectors = engines.ENGINES["ncnn"].load(model.weights.flat, "float32", 32, 2)(np.stack(small))
+    vectors = engines.ENGINES["ncnn"].load(model.weights.flat, model.arithmetic, 32, 2)(np.stack(small))
     expected = distances(vectors[1:], vectors[:1])
     text = list(EDITS).index("text")
     assert found[0, text] == pytest.approx([expected[metric][0, 0] for metric in METRICS], rel=1e-4)

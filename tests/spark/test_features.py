@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
 
 from dedup import answers, batches, delivery, engines, extraction, features, images, pixels, rounds, tables
+from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.errors import Reason, UsageError
 from dedup.model import Model
 
@@ -42,7 +43,7 @@ def test_files_are_features_and_rejects(spark: SparkSession, lake: Lake) -> None
 def test_a_vector_is_what_the_network_makes_of_the_decoded_file(spark: SparkSession, lake: Lake, model: Model) -> None:
     rows = tables.read(spark, lake.table, "images").orderBy("path").limit(3).collect()
     found = vectors(spark, lake.features)
-    predict = engines.ENGINES["ncnn"].load(model.weights.flat, "float32", 32, 2)
+    predict = engines.ENGINES["ncnn"].load(model.weights.flat, model.arithmetic, 32, 2)
     for row in rows:
         if row["sha256"] in found:
             expected = predict(pixels.decode(row["content"]).pixels[None])[0]
@@ -170,10 +171,10 @@ def test_models_have_rows_of_their_own(spark: SparkSession, model: Model, tmp_pa
     make_images(tmp_path / "in", 2)
     location = str(tmp_path / "features")
     images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
-    for precision in ("float32", "bfloat16"):
+    for precision in PRECISIONS:
         extraction.extract(spark, location, location, Model(model.weights, precision))
     counts = tables.read(spark, location, "features").groupBy("model").agg(F.count_distinct("sha256")).collect()
-    assert [count for _, count in counts] == [2, 2]
+    assert [count for _, count in counts] == [2] * len(PRECISIONS)
     assert {entry.model for entry in features.models(location)} == {row["model"] for row in counts}
 
 
@@ -269,5 +270,5 @@ def test_image_bytes_that_wait_for_the_network_are_bounded(model: Model, monkeyp
         def open(self) -> NDArray[np.float32]:
             raise AssertionError("there is no picture")
 
-    list(features._extract(rows(), features.Task(Nothing(), "float32")))
+    list(features._extract(rows(), features.Task(Nothing(), Arithmetic("float32"))))
     assert seen[0] <= 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from PIL import Image
 from pyspark.resource import ResourceInformation
 from scipy.spatial import distance as scipy
 
-from dedup import engines, features, vgg16, weights
+from dedup import convolutions, engines, features, model, vgg16, weights
+from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.engines import ENGINES
 
 THREADS = 2
@@ -37,7 +39,7 @@ class Network:
 
 
 def load(name: str, flat: NDArray[np.float32], precision: str = "float32") -> engines.Predict:
-    return ENGINES[name].load(flat, precision, BATCH[name], THREADS)
+    return ENGINES[name].load(flat, Arithmetic(precision), BATCH[name], THREADS)
 
 
 def keras_features(keras: Any, flat: NDArray[np.float32], pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -136,9 +138,10 @@ def test_features_are_the_same_bits_on_one_thread_and_from_a_mapped_file(
     script = f"""if True:
         import sys
         import numpy as np
+        from dedup.arithmetic import Arithmetic
         from dedup.engines import ENGINES
         flat = np.memmap(sys.argv[1] + "/weights.f32", dtype="<f4", mode="c")
-        predict = ENGINES["{name}"].load(flat, "float32", {BATCH[name]}, 1)
+        predict = ENGINES["{name}"].load(flat, Arithmetic("float32"), {BATCH[name]}, 1)
         np.save(sys.argv[1] + "/features.npy", predict(np.load(sys.argv[1] + "/pictures.npy")))
     """
     lib = Path(vgg16.__file__).parents[1]
@@ -154,17 +157,58 @@ def test_bfloat16_is_near(network: Network, name: str) -> None:
         assert 0 < scipy.cosine(found.astype(np.float64), expected.astype(np.float64)) <= 1e-3
 
 
+@pytest.fixture(scope="module")
+def int8(network: Network) -> Arithmetic:
+    return Arithmetic("int8", convolutions.ranges(network.flat, network.pictures[:1]))
+
+
+def test_ranges_are_the_largest_numbers_that_go_into_each_convolution(network: Network, keras: Any) -> None:
+    reference = keras.applications.VGG16(weights=None, include_top=True)
+    tensors = vgg16.tensors(network.flat)
+    for layer in vgg16.LAYERS:
+        reference.get_layer(layer).set_weights([tensors[layer, "kernel"], tensors[layer, "bias"]])
+    convolving = [layer for layer in reference.layers if "_conv" in layer.name]
+    given = keras.applications.vgg16.preprocess_input(network.pictures[:2].astype(np.float32))
+    inputs = keras.Model(reference.input, [layer.input for layer in convolving])(given)
+    expected = [float(np.abs(one).max()) for one in inputs]
+    found = convolutions.ranges(network.flat, network.pictures[:2])
+    assert len(found) == 13
+    assert found[0] == pytest.approx(255 - 103.939)  # black and white, whatever the pictures are
+    for number, most in zip(found[1:], expected[1:], strict=True):
+        assert most * (1 - 1e-5) <= number <= 1.11 * most
+
+
+def test_int8_is_near_and_the_same_bits_in_any_number_and_on_one_thread(network: Network, int8: Arithmetic) -> None:
+    predict = [ENGINES["ncnn"].load(network.flat, int8, BATCH["ncnn"], threads) for threads in (1, THREADS)]
+    whole = predict[0](network.pictures)
+    assert whole.dtype == np.float32
+    for found, expected in zip(whole[:2], network.found["ncnn"][:2], strict=True):  # as the ranges are the first's
+        assert 1e-5 < scipy.cosine(found.astype(np.float64), expected.astype(np.float64)) <= 5e-3
+    for again in predict:
+        np.testing.assert_array_equal(np.concatenate([again(picture[None]) for picture in network.pictures]), whole)
+
+
+def test_the_id_of_a_model_in_int8_names_its_ranges(network: Network) -> None:
+    some = weights.Weights(network.flat, "test")
+    ids = {precision: model.Model(some, precision).id for precision in PRECISIONS}
+    assert ids["float32"] == f"vgg16-fc2-{some.fingerprint}-float32-bilinear224"
+    assert re.fullmatch(rf"vgg16-fc2-{some.fingerprint}-int8\.[0-9a-f]{{6}}-bilinear224", ids["int8"])
+    assert model.Model(some, "int8").id == ids["int8"]
+    assert str(Arithmetic("int8", (1.0, 2.0))) != str(Arithmetic("int8", (1.0, 2.1)))
+
+
 def test_tensorflow_computes_where_spark_gave_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert features.engine() is ENGINES["ncnn"]
+    assert features.engine(Arithmetic("float32")) is ENGINES["ncnn"]
     resources: dict[str, ResourceInformation] = {}
     context = SimpleNamespace(resources=lambda: resources)
     monkeypatch.setattr("pyspark.TaskContext.get", lambda: context)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back, whatever it becomes
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert features.engine() is ENGINES["ncnn"]
+    assert features.engine(Arithmetic("float32")) is ENGINES["ncnn"]
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     resources["gpu"] = ResourceInformation("gpu", ["2", "5"])
     monkeypatch.setattr(engines, "sees_gpus", lambda: os.environ["CUDA_VISIBLE_DEVICES"] == "2,5")
-    assert features.engine() is ENGINES["tensorflow"]
+    assert features.engine(Arithmetic("float32")) is ENGINES["tensorflow"]
+    assert features.engine(Arithmetic("int8", (1.0,))) is ENGINES["ncnn"]
     monkeypatch.setattr(engines, "sees_gpus", lambda: False)
-    assert features.engine() is ENGINES["ncnn"]
+    assert features.engine(Arithmetic("float32")) is ENGINES["ncnn"]

@@ -23,7 +23,8 @@ def test_it_computes_on_the_cores_that_it_is_given() -> None:
     code = """
 import numpy as np
 from dedup import engines, vgg16
-engines.ENGINES["tensorflow"].load(np.zeros(vgg16.SIZE, np.float32), "float32", 2, 3)
+from dedup.arithmetic import Arithmetic
+engines.ENGINES["tensorflow"].load(np.zeros(vgg16.SIZE, np.float32), Arithmetic("float32"), 2, 3)
 import tensorflow as tf
 print(tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threading.get_inter_op_parallelism_threads())
 """

@@ -127,8 +127,8 @@ def addresses(asked: Iterable[At], size: int = 9) -> Iterator[pa.RecordBatch]:
     asked = list(asked)
     for start in range(0, len(asked), size):
         some = asked[start : start + size]
-        hashes, files = [hashed(at) for at in some], [f"file:{quote(str(file))}" for file, _ in some]
-        yield pa.RecordBatch.from_pydict({"sha256": hashes, "file": files, "row": [row for _, row in some]})
+        files = [f"file:{quote(str(file))}" for file, _ in some]
+        yield pa.RecordBatch.from_pydict({"file": files, "row": [row for _, row in some]})
 
 
 def scanned(asked: Iterable[At], width: int = WIDTH) -> list[tuple[str, list[float]]]:
@@ -163,9 +163,10 @@ def test_a_scan_reads_any_rows_of_any_files_in_any_order(
         assert scanned(asked) == sorted((hashed(at), vector(at).tolist()) for at in asked)
 
 
-def test_a_scan_reads_no_other_column_and_judges_no_other_row(tmp_path: Path) -> None:
+def test_a_scan_judges_no_other_row(tmp_path: Path) -> None:
     made = written(tmp_path / "one.parquet", 3)
-    table = pa.table({"features": [b"odd", vector(made[1]).tobytes(), None]})
+    hashes = [hashed(at) for at in made]
+    table = pa.table({"sha256": hashes, "features": [b"odd", vector(made[1]).tobytes(), None]})
     pyarrow.parquet.write_table(table, tmp_path / "one.parquet")
     assert scanned(made[1:2]) == [(hashed(made[1]), vector(made[1]).tolist())]
     for bad in (0, 2):
@@ -191,15 +192,15 @@ def test_a_file_that_is_gone_or_another_is_named(tmp_path: Path) -> None:
 def test_a_scan_holds_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors, "_ROWS", 4)
     read = 0
-    columns = vectors._columns
+    some_of = vectors._some
 
     def counted(*given: Any) -> Iterator[Any]:
         nonlocal read
-        for one in columns(*given):
+        for one in some_of(*given):
             read += 1
             yield one
 
-    monkeypatch.setattr(vectors, "_columns", counted)
+    monkeypatch.setattr(vectors, "_some", counted)
     some = vectors.scan(addresses(written(tmp_path / "one.parquet", 100, 100)), WIDTH)
     for done in range(1, 10):
         next(some)

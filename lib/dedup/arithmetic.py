@@ -1,0 +1,22 @@
+"""What the network is computed in: part of what makes two feature vectors comparable."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""The names of all precisions, the default first."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """A precision, and what must be known to compute in it. Its text is part of a model's id."""
+
+    precision: str  #: one of PRECISIONS
+    ranges: tuple[float, ...] = ()  #: for int8: how large what goes into each convolution may be
+
+    def __str__(self) -> str:
+        if not self.ranges:
+            return self.precision
+        return f"{self.precision}.{hashlib.sha256(repr(self.ranges).encode()).hexdigest()[:6]}"

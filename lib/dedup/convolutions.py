@@ -1,0 +1,158 @@
+"""VGG16's convolutions in ncnn, with as few multiplications as Winograd found, in float32, bfloat16 or int8.
+
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv 1509.09308).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup import vgg16
+from dedup.arithmetic import Arithmetic
+
+LAST = "block5_pool"
+"""The layer whose output goes to the dense ones."""
+
+
+def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> Any:
+    """Return ncnn's network of all layers before the dense ones."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.lightmode = True  # frees each activation when it has been used
+    net.opt.use_bf16_storage = arithmetic.precision == "bfloat16"
+    net.opt.use_fp16_storage = net.opt.use_fp16_packed = net.opt.use_fp16_arithmetic = False
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "convolutions")
+        with open(path, "wb") as file:
+            _write(flat, arithmetic, file)
+        if net.load_param_mem(_graph(arithmetic)) or net.load_model(path):
+            raise RuntimeError("ncnn does not take the network")
+    return net
+
+
+def outputs(net: Any, pixels: NDArray[np.uint8], names: list[str]) -> Iterator[NDArray[np.float32]]:
+    """Compute the network of a picture, and return what some layers give, channels first."""
+    import ncnn
+
+    given = ncnn.Mat.from_pixels(pixels, ncnn.Mat.PixelType.PIXEL_RGB2BGR, *pixels.shape[1::-1])
+    given.substract_mean_normalize(list(vgg16.MEANS), [])
+    extractor = net.create_extractor()
+    extractor.set_light_mode(len(names) == 1)
+    extractor.input("pixels", given)
+    for name in names:
+        failed, found = extractor.extract(name)
+        if failed:
+            raise RuntimeError(f"ncnn failed ({failed}): out of memory?")
+        yield np.array(found)
+
+
+def _inputs() -> dict[str, str]:
+    """Return the layer that each convolution takes its input from, by name, in order."""
+    found, before = {}, "pixels"
+    for block in vgg16.BLOCKS:
+        for name in block:
+            found[name], before = before, name
+        before = _pool(before)
+    return found
+
+
+def _after() -> dict[str, str]:
+    """Return the convolution that takes in the output of another as it is, by the name of the other."""
+    return {layer: name for name, layer in _inputs().items() if layer.find("conv") > 0}
+
+
+def _pool(convolution: str) -> str:
+    return convolution.partition("_")[0] + "_pool"
+
+
+def _graph(arithmetic: Arithmetic) -> str:
+    """Return the convolutions and poolings in ncnn's language: kind, name, one input and one output of each layer.
+
+    Of a convolution, 0 is the number of outputs, 1 and 11 are the kernel's sides, 4 is the padding, 5 says that it has
+    a bias, 6 counts the kernel's numbers, 8 asks for int8 (1, or 101 where the output is int8 too), 9 for a rectifier;
+    of a pooling, 0 asks for the largest, 1 is the side, 2 the stride.
+    """
+    lines = ["Input pixels 0 1 pixels"]
+    inputs, after = _inputs(), _after()
+    for block in vgg16.BLOCKS:
+        for name, (inside, outside) in block.items():
+            size = 3 * 3 * inside * outside
+            int8 = 0 if not arithmetic.ranges else 101 if name in after else 1
+            options = f"0={outside} 1=3 11=3 4=1 5=1 6={size} 8={int8} 9=1"
+            lines.append(f"Convolution {name} 1 1 {inputs[name]} {name} {options}")
+        lines.append(f"Pooling {_pool(name)} 1 1 {name} {_pool(name)} 0=0 1=2 2=2")
+    return "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines, ""])
+
+
+_INT8 = 127
+_MARK = {"float32": bytes(4), "int8": (0x000D4B38).to_bytes(4, "little")}
+
+
+def _write(flat: NDArray[np.float32], arithmetic: Arithmetic, file: BinaryIO) -> None:
+    """Write convolutions as ncnn reads them: what kind of numbers, the kernel with its outputs first, the bias.
+
+    Of int8, there follow the numbers that kernel, input and output are multiplied by.
+    """
+    tensors = vgg16.tensors(flat)
+    scales = {name: _INT8 / most for name, most in zip(_inputs(), arithmetic.ranges, strict=False)}
+    after = _after()
+    for name in _inputs():
+        kernel, bias = tensors[name, "kernel"].transpose(3, 2, 0, 1), tensors[name, "bias"]
+        if name in scales:
+            whole, scale = _whole(kernel)
+            file.write(_MARK["int8"] + whole.tobytes() + bytes(-whole.size % 4) + bias.tobytes())
+            file.write(scale.tobytes() + np.float32(scales[name]).tobytes())
+            if name in after:
+                file.write(np.float32(scales[after[name]]).tobytes())
+        else:
+            file.write(_MARK["float32"] + np.ascontiguousarray(kernel).tobytes() + bias.tobytes())
+
+
+def _whole(kernel: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return a kernel in whole numbers, and what each of its outputs was multiplied by: as much as it can bear."""
+    most = np.abs(kernel).max(axis=(1, 2, 3))
+    scale = _INT8 / np.where(most > 0, most, 1)
+    return np.rint(kernel * scale[:, None, None, None]).astype(np.int8), scale.astype(np.float32)
+
+
+def ranges(flat: NDArray[np.float32], pictures: Iterable[NDArray[np.uint8]]) -> tuple[float, ...]:
+    """Return how large what goes into each convolution may be, for int8: larger numbers are cut off.
+
+    Parameters
+    ----------
+    flat
+        The weights, shape (vgg16.SIZE,).
+    pictures
+        What it is found out with, uint8 (224, 224, 3) in RGB, at least one.
+
+    Returns
+    -------
+    tuple
+        For each convolution the largest number that goes into it, of all pictures, to two digits, rounded up: the same
+        on every kind of processor. For the first one, what a pixel can be at most.
+    """
+    net = network(flat, Arithmetic("float32"), os.cpu_count() or 1)
+    _, *names = _inputs().values()
+    most = np.max([[found.max() for found in outputs(net, picture, names)] for picture in pictures], axis=0)
+    return (255 - min(vgg16.MEANS), *(_rounded_up(float(number)) for number in most))
+
+
+def _rounded_up(number: float) -> float:
+    """Return the next number of two digits; what is never positive has a range all the same.
+
+    >>> _rounded_up(443.79), _rounded_up(0.0321), _rounded_up(0)
+    (450.0, 0.033, 1.0)
+    """
+    if number <= 0:
+        return 1.0
+    unit = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return float(f"{math.ceil(number / unit) * unit:.3g}")
