@@ -49,7 +49,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="JPEG files for extract (default: made from a seed)")
     sizes = {
-        "images": (128, "of extract"),
+        "images": (512, "of extract"),
         "keras-images": (16, "of them one by one in Keras"),
         "rows": (92_424, "of the table that is queried"),
         "queries": (100, "of the row queries"),

@@ -20,9 +20,10 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
     options = parser.parse_args()
 
     from dedup import engines, pixels, weights
+    from dedup.arithmetic import Arithmetic
 
     flat = weights.load("seeded").flat
-    predict = engines.ENGINES["tensorflow"].load(flat, options.precision, BATCH, serving.cores())
+    predict = engines.ENGINES["tensorflow"].load(flat, Arithmetic(options.precision), BATCH, serving.cores())
     pictures = np.stack([pixels.decode(file.read_bytes()).pixels for file in sorted(options.images.iterdir())])
 
     def run() -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,23 @@ import serving
 from dedup import extraction, images, model, weights
 
 
-def prepare() -> tuple[serving.Run, serving.Judge]:
-    """Ingest the images, without their bytes; return one extract into a fresh place, and its judge."""
+def prepare() -> serving.Prepared:
+    """Ingest the images, without their bytes; return one extract into a fresh place, its judge, and one of a few."""
     parser = serving.parser()
     parser.add_argument("--images", required=True)
+    parser.add_argument("--few", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--precision", required=True)
     options = parser.parse_args()
     spark = serving.session(ours=True)
     shutil.rmtree(options.output, ignore_errors=True)
-    table, number = str(options.output / "table"), itertools.count()
-    images.ingest(spark, options.images, table, keep_bytes=False)
+    tables = {name: str(options.output / f"table-{name}") for name in ("all", "few")}
+    number = itertools.count()
+    images.ingest(spark, options.images, tables["all"], keep_bytes=False)
+    images.ingest(spark, options.few, tables["few"], keep_bytes=False)
     network = model.Model(weights.load("seeded"), options.precision)
 
-    def run() -> tuple[Path, extraction.Extracted]:
+    def run(table: str) -> tuple[Path, extraction.Extracted]:
         location = options.output / f"features-{next(number)}"
         return location, extraction.extract(spark, table, str(location), network)
 
@@ -38,7 +42,7 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
         shutil.rmtree(location)
         return {"count": done.described, "check": float(mean)}
 
-    return run, judge
+    return partial(run, tables["all"]), judge, partial(run, tables["few"])
 
 
 if __name__ == "__main__":

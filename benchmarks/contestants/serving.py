@@ -26,6 +26,7 @@ WIDTH = 4096
 
 Run = Callable[[], Any]
 Judge = Callable[[Any], dict[str, Any]]
+Prepared = tuple[Run, Judge] | tuple[Run, Judge, Run]
 WarmUp = Literal["start", "run", "never"]
 
 
@@ -34,14 +35,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def serve(prepare: Callable[[], tuple[Run, Judge]], warm_up: WarmUp = "start") -> None:
+def serve(prepare: Callable[[], Prepared], warm_up: WarmUp = "start") -> None:
     """Answer the orchestrator until stdin ends.
 
     Parameters
     ----------
     prepare
         Reads the options, and returns what is measured, and what makes the answer of its result outside of the
-        measured time: `count`, `check`, and where not all of the time counts or it has to be scaled, `seconds`.
+        measured time: `count`, `check`, and where not all of the time counts or it has to be scaled, `seconds`. It may
+        also return the same for little data, to warm up with.
     warm_up
         Whether to run once unmeasured at the start; or before each run, in a session of Spark with Python workers,
         which Spark ends when they have had nothing to do for a minute, as between rounds; or never.
@@ -53,14 +55,15 @@ def serve(prepare: Callable[[], tuple[Run, Judge]], warm_up: WarmUp = "start") -
         out.write(json.dumps(answer) + "\n")
         out.flush()
 
-    run, judge = prepare()
+    run, judge, *little = prepare()
+    warm = little[0] if little else run
     if warm_up == "start":
-        judge(run())
+        judge(warm())
     say({"ready": True})
     for line in sys.stdin:
         if line.strip() == "run":
             if warm_up == "run":
-                judge(run())
+                judge(warm())
             start = time.perf_counter()
             result = run()
             seconds = time.perf_counter() - start

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import serving
 BATCH = 32
 
 
-def prepare() -> tuple[serving.Run, serving.Judge]:
-    """Broadcast the weights; return reading, computing and writing, and its judge."""
+def prepare() -> serving.Prepared:
+    """Broadcast the weights; return reading, computing and writing, its judge, and the same for a few images."""
     parser = serving.parser()
     parser.add_argument("--images", required=True)
+    parser.add_argument("--few", required=True)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     import keras_network
@@ -54,9 +56,9 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
     featurize.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.Series]}
     udf = F.pandas_udf(featurize, T.ArrayType(T.FloatType()))
 
-    def run() -> Path:
+    def run(folder: str) -> Path:
         location = options.output / f"features-{next(number)}"
-        files = spark.read.format("binaryFile").load(options.images).repartition(serving.cores())
+        files = spark.read.format("binaryFile").load(folder).repartition(serving.cores())
         files.select("path", udf("content").alias("features")).write.parquet(str(location))
         return location
 
@@ -65,7 +67,7 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
         shutil.rmtree(location)
         return {"count": len(found), "check": float(found.flatten().to_numpy().mean())}
 
-    return run, judge
+    return partial(run, options.images), judge, partial(run, options.few)
 
 
 if __name__ == "__main__":
