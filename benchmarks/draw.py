@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from synthetic import BLOCK, MODEL, Lake
 
-from dedup import features, job, storage, tables
+from dedup import job, models, storage, tables
 from dedup.batches import ddl
 from dedup.rounds import BUCKET_FILES
 
@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     spark = job.session("draw")
     location, lake = storage.absolute(options.features), Lake(options.rows, options.seed)
-    made = features.Made(MODEL, "synthetic", complete=False)
+    made = models.Made(MODEL, "synthetic", "float32", (), complete=False)
     made.save(location)
     tables.replace(_images(spark, lake, options.copies), location, "images")
     tables.replace(spark.createDataFrame([], tables.SCHEMAS["rejects"]), location, "rejects")

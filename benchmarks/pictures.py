@@ -18,7 +18,7 @@ def make(count: int, folder: Path, seed: int = 0) -> None:
     if folder.exists() and len(list(folder.iterdir())) == count:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = [pixels.open_upright(file.read_bytes()) for file, photograph in photographs.files() if photograph]
+    chosen = [pixels.open_upright(file.read_bytes()) for file in photographs.named()]
     random = np.random.default_rng(seed)
     for number in range(count):
         whole = chosen[number % len(chosen)]

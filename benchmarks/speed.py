@@ -28,6 +28,8 @@ from contest import Comparison, compete  # noqa: E402
 from speed_memory import memory  # noqa: E402
 from speed_rows import CONTESTANTS, ROWS  # noqa: E402
 
+from dedup import job  # noqa: E402
+
 PACKAGES = (
     *("pyspark", "ncnn", "tensorflow", "keras", "numpy", "numba", "pyarrow", "pandas", "pillow", "scipy"),
     *("imagededup", "torch", "torchvision", "faiss-cpu"),
@@ -36,7 +38,7 @@ PACKAGES = (
 
 def parsed() -> argparse.Namespace:
     """Return the options."""
-    parser = argparse.ArgumentParser("./submit.sh bench", description=__doc__, allow_abbrev=False)
+    parser = job.Parser("bench", __doc__ or "")
     rows = [*ROWS, "memory"]
     parser.add_argument("--only", default=",".join(rows), metavar="ROW,...", help="some of the rows: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="how often each runs (default: %(default)s)")
@@ -201,4 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    job.run(main)

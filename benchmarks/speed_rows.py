@@ -14,6 +14,7 @@ from scale import draw, thresholds
 from synthetic import Lake
 
 from dedup.arithmetic import PRECISIONS
+from dedup.errors import UsageError
 
 CONTESTANTS = Path(__file__).resolve().parent / "contestants"
 
@@ -35,7 +36,7 @@ def images(options: argparse.Namespace) -> Path:
         return Path(made)
     chosen = sorted(file for file in options.data.rglob("*") if file.suffix.lower() in _ENDINGS)[: options.images]
     if not chosen:
-        raise SystemExit(f"error: --data {options.data}: no .jpg or .jpeg files in it")
+        raise UsageError(f"--data {options.data}: no .jpg or .jpeg files in it")
     copied = Path(options.output / "images-data")
     shutil.rmtree(copied, ignore_errors=True)
     copied.mkdir(parents=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import calibration, job
+from dedup import calibration, job, models
 from dedup.arithmetic import PRECISIONS
 from dedup.calibration import Wish
 from dedup.edits import EDITS
@@ -64,8 +64,8 @@ def main() -> None:
         p=options.minkowski_p,
     )
     wish.check()
-    made, network = calibration.choose(wish.features, options.weights, options.network_precision)
-    done = calibration.calibrate(job.session("calibrate"), wish, made, network)
+    chosen = models.choose(wish.features, options.weights, options.network_precision)
+    done = calibration.calibrate(job.session("calibrate"), wish, chosen.made, chosen.network())
     job.say(f"thresholds from {done.thresholds.made}")
     for metric, within in done.thresholds.within.items():
         job.say(f"  {metric:10} {within:.5g}")

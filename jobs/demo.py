@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dedup import answers, console, deduplication, demo, extraction, images, job, summary, thresholds
+from dedup import answers, console, deduplication, demo, extraction, images, job, models, summary, thresholds
 from dedup.errors import UsageError
 
 SEEDED = (
@@ -43,7 +43,7 @@ def main() -> None:
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
     within = thresholds.defaults()
     grouped = deduplication.deduplicate(
-        spark, summary.Request(f"{folder}/features", f"{folder}/deduplicated", within, model=network.id)
+        spark, summary.Request(f"{folder}/features", f"{folder}/deduplicated", within, model=done.model)
     )
     question = answers.Question(
         f"{folder}/features",
@@ -54,7 +54,9 @@ def main() -> None:
         notes=notes,
         gallery=grouped.gallery,
     )
-    answered = answers.ask(spark, question, lambda: network, explicit=True)
+    answered = answers.ask(
+        spark, question, models.Chosen(models.one(f"{folder}/features", done.model), lambda: network)
+    )
     console.show_by_votes(answered)
     job.say(f"Copies found when their photograph was asked for, each metric naming its nearest {demo.TOP}:")
     for edit, count in demo.found(hidden, answered.rows).items():

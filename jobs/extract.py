@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import extraction, images, job
+from dedup import extraction, images, job, models
 
 
 def main() -> None:
@@ -19,13 +19,13 @@ def main() -> None:
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables are kept")
     parser.add_model()
     options = parser.parse_args()
-    network = job.load_model(options.weights, options.precision)
+    network = models.begun(job.load_model(options.weights, options.precision), options.features)
+    job.say(f"model {network.id}")
     spark = job.session("extract")
     if options.images:
         images.ingest(spark, options.images, options.features, keep_bytes=False)
     table = options.table or options.features
     done = extraction.extract(spark, table, options.features, network)
-    job.say(f"model {done.model}")
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
     job.say(f"{done.contents:,} different contents, {done.computed:,} of them computed now")
     for reason, count in extraction.reasons(spark, options.features):

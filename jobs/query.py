@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import answers, console, distances, job, model, results
+from dedup import answers, console, distances, job, models, results
 
 
 def main() -> None:
@@ -49,13 +49,8 @@ def main() -> None:
     question = answers.Question(
         options.features, options.query, options.report, options.top, options.minkowski_p, options.metrics
     )
-    explicit = options.weights is not None or options.precision is not None
-    spark = job.session("query")
-
-    def load() -> model.Model:
-        return job.load_model(options.weights, options.precision)
-
-    answered = answers.ask(spark, question, load, explicit)
+    chosen = models.choose(options.features, options.weights, options.precision)
+    answered = answers.ask(job.session("query"), question, chosen)
     console.show(answered, options.metrics)
 
 

@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 from dedup import tables
 from dedup.distances import METRICS, distances
 from dedup.extraction import Extracted
-from dedup.features import Made
 from dedup.images import Ingested
+from dedup.models import Made
 from dedup.thresholds import Thresholds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,4 +180,4 @@ def store(
         tables.replace(spark.createDataFrame(rows, tables.SCHEMAS[name]).coalesce(1), location, name)
         tables.tidy(location, name)
     for model in models:
-        Made(model, f"weights of {model}", complete=True).save(location)
+        Made(model, f"weights of {model}", "float32", (), complete=True).save(location)

@@ -7,7 +7,7 @@ from typing import Any
 
 import serving
 
-from dedup import features, results
+from dedup import models, results
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.queries import Queries
 
@@ -22,7 +22,7 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
     asked = Queries(tuple(f"query {number}" for number in range(len(queries))), queries)
     spark = serving.session(ours=True)
     location = str(options.lake)
-    (made,) = features.models(location)
+    (made,) = models.of(location)
 
     def run() -> list[Any]:
         voted = results.results(spark, location, made, asked, results.DEFAULT_TOP, DEFAULT_P, tuple(METRICS))
@@ -38,4 +38,4 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
 
 
 if __name__ == "__main__":
-    serving.serve(prepare, warm_up="run")
+    serving.serve(prepare, warm_up="run", times=5)

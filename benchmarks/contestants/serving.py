@@ -35,7 +35,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def serve(prepare: Callable[[], Prepared], warm_up: WarmUp = "start") -> None:
+def serve(prepare: Callable[[], Prepared], warm_up: WarmUp = "start", times: int = 1) -> None:
     """Answer the orchestrator until stdin ends.
 
     Parameters
@@ -45,8 +45,10 @@ def serve(prepare: Callable[[], Prepared], warm_up: WarmUp = "start") -> None:
         measured time: `count`, `check`, and where not all of the time counts or it has to be scaled, `seconds`. It may
         also return the same for little data, to warm up with.
     warm_up
-        Whether to run once unmeasured at the start; or before each run, in a session of Spark with Python workers,
+        Whether to run unmeasured at the start; or before each run too, in a session of Spark with Python workers,
         which Spark ends when they have had nothing to do for a minute, as between rounds; or never.
+    times
+        How often at the start: a JVM compiles what has run often.
     """
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -57,7 +59,7 @@ def serve(prepare: Callable[[], Prepared], warm_up: WarmUp = "start") -> None:
 
     run, judge, *little = prepare()
     warm = little[0] if little else run
-    if warm_up == "start":
+    for _ in range(0 if warm_up == "never" else times):
         judge(warm())
     say({"ready": True})
     for line in sys.stdin:

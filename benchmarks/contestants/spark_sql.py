@@ -48,4 +48,4 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
 
 
 if __name__ == "__main__":
-    serving.serve(prepare)
+    serving.serve(prepare, times=5)

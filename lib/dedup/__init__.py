@@ -6,8 +6,9 @@ The modules follow the data, and each imports only what stands before it:
   each other), `thresholds` (how near is near), `delivery` (how what the driver holds reaches the workers), `batches`
   and `rounds` (how rows go through workers and jobs), `edits` (altered copies), `page` (what all pages look like);
 - from a bucket to vectors: `images` (a bucket becomes a table), `digests` (which images are equal), `pixels` (bytes
-  become a picture), `vgg16`, `weights`, `model` (the network), `engines` (what computes it), `features` (the table of
-  vectors), `vectors` (how they are read);
+  become a picture), `arithmetic`, `vgg16`, `convolutions`, `weights`, `photographs`, `model` (the network), `models`
+  (which a table has), `engines` (what computes it), `features` (the table of vectors), `extraction` (from end to end),
+  `vectors` (how they are read);
 - a question: `queries`, `results` (the poll), `report` (pages), `answers` (from end to end);
 - a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`,
   `histograms` and `calibration_page` (what is shown), `calibration` (from end to end);

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from dedup import features, images, queries, report, results, rounds, storage, tables
+from dedup import images, queries, report, results, rounds, storage, tables
 from dedup.distances import DEFAULT_P, METRICS
-from dedup.errors import Reject, UsageError
-from dedup.model import Model
+from dedup.errors import Reject
+from dedup.models import Chosen
 from dedup.report import Gallery
 
 
@@ -40,58 +40,35 @@ class Answered:
     page: str  #: the location of report.html
 
 
-def ask(spark: SparkSession, question: Question, load: Callable[[], Model], explicit: bool) -> Answered:
+def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     """Answer a question, and leave the table of results and the page.
 
     Parameters
     ----------
     question
         What is asked.
-    load
-        Loads the model; called only when a query must go through the network, when it was asked for, or when
-        the table has several.
-    explicit
-        Whether the user named the model: then it must be the table's even if no network is needed.
+    chosen
+        The model of the table of features; the network is loaded only when a query must go through it.
 
     Raises
     ------
     UsageError
-        If there are no such features, they were made with another model or are incomplete, or a query is no image.
+        If a query is no image, or the report cannot be written.
     """
     results.check(question.top, question.p, question.metrics)
     location = storage.absolute(question.features)
-    tables.require(location, "features")
     storage.require_writable(question.report)
-    made = {entry.model: entry for entry in features.models(location)}
-    if not made:
-        raise UsageError(f"{location}: no word of the model that made the features: run extract again")
-    loaded: list[Model] = []
-
-    def model() -> Model:
-        if not loaded:
-            loaded.append(_checked(load(), made, location))
-        return loaded[0]
-
-    only = next(iter(made)) if len(made) == 1 and not explicit else model().id
-    images.require_finished(location)
-    made[only].require_complete(location)
+    made = chosen.made
     found, rejects = queries.collect(spark, location, question.asked)
-    asked = queries.vectors(spark, location, found, only, model)
-    voted = results.results(spark, location, made[only], asked, question.top, question.p, question.metrics)
+    asked = queries.vectors(spark, location, found, made.model, chosen.network)
+    voted = results.results(spark, location, made, asked, question.top, question.p, question.metrics)
     with rounds.held(voted):
         tables.replace(results.with_paths(voted, images.inventory(spark, location)), question.report, "results")
     tables.tidy(question.report, "results")
     rows = _rows(spark, question.report, asked.names)
     page = f"{question.report.rstrip('/')}/report.html"
-    storage.write(page, _page(spark, question, only, found, rows).encode())
+    storage.write(page, _page(spark, question, made.model, found, rows).encode())
     return Answered(list(asked.names), rejects, rows, page)
-
-
-def _checked(model: Model, made: dict[str, features.Made], location: str) -> Model:
-    if model.id not in made:
-        there = ", ".join(f"{entry.model} (--weights {entry.weights})" for entry in made.values())
-        raise UsageError(f"{location} was made with {there}, not with {model.id} (--weights {model.weights.source})")
-    return model
 
 
 def _rows(spark: SparkSession, folder: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

@@ -16,6 +16,10 @@ class Arithmetic:
     precision: str  #: one of PRECISIONS
     ranges: tuple[float, ...] = ()  #: for int8: how large what goes into each convolution may be
 
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS or (self.precision == "int8") != bool(self.ranges):
+            raise ValueError(f"{self.precision} with {len(self.ranges)} ranges")
+
     def __str__(self) -> str:
         if not self.ranges:
             return self.precision

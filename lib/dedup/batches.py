@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -99,9 +97,3 @@ def gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Record
             waiting = []
     if waiting:
         yield from pa.Table.from_batches(waiting).combine_chunks().to_batches(max_chunksize=rows)
-
-
-@cache  # once in the life of a worker, when its libraries are loaded
-def spare_collection() -> None:
-    """Keep what a worker has loaded out of the collection of garbage, which Spark asks for after every task: 60 ms."""
-    gc.freeze()

@@ -12,22 +12,19 @@ from dedup import (
     calibration_page,
     choices,
     copies,
-    features,
     images,
     limits,
     neighbours,
     results,
     storage,
     tables,
-    weights,
 )
-from dedup.arithmetic import PRECISIONS
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.edits import EDITS
 from dedup.errors import UsageError
-from dedup.features import Made
 from dedup.limits import Calibration, Measured
 from dedup.model import Model
+from dedup.models import Made
 from dedup.thresholds import DEFAULT_VOTES, Thresholds
 
 
@@ -71,41 +68,6 @@ class Calibrated:
     calibration: Calibration
     notes: list[str]
     page: str  #: the location of calibration.html
-
-
-def choose(location: str, source: str | None, precision: str | None) -> tuple[Made, Model]:
-    """Return the model of a table of features: what the table says of it, and the network itself.
-
-    Parameters
-    ----------
-    location
-        The location of the table.
-    source, precision
-        The network's weights and precision. Where they are not given, those that the table was made with.
-
-    Raises
-    ------
-    UsageError
-        If the table has no such model, several, or its features are incomplete.
-    """
-    location = storage.absolute(location)
-    tables.require(location, "features")
-    images.require_finished(location)
-    there = features.models(location)
-    sources = [source] if source else sorted({entry.weights for entry in there})
-    if len(sources) != 1:
-        raise UsageError(f"{location} was made with {' and '.join(sources) or 'no model'}: choose one by --weights")
-    loaded = weights.load(sources[0])
-    made_in = [one for one in PRECISIONS if any(f"-{one}" in entry.model for entry in there)] or PRECISIONS[:1]
-    wanted = [Model(loaded, one) for one in ([precision] if precision else made_in)]
-    fitting = [(entry, one) for entry in there for one in wanted if entry.model == one.id]
-    names = ", ".join(f"{entry.model} (--weights {entry.weights})" for entry in there)
-    if not fitting:
-        raise UsageError(f"{location} was made with {names}, not with {wanted[0].id} (--weights {sources[0]})")
-    if len(fitting) > 1:
-        raise UsageError(f"{location} was made with {names}: choose one by --network-precision")
-    fitting[0][0].require_complete(location)
-    return fitting[0]
 
 
 def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Calibrated:

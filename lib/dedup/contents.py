@@ -11,36 +11,6 @@ from dedup import features, images, tables
 from dedup.errors import UsageError
 
 
-def model(location: str, asked: str | None) -> str:
-    """Return the id of the model whose features are compared.
-
-    Parameters
-    ----------
-    location
-        The location of a table of features.
-    asked
-        The id that it must be; None where the table has only one.
-
-    Raises
-    ------
-    UsageError
-        If there are no such features, there are several and none was asked for, or they are incomplete.
-    """
-    tables.require(location, "features")
-    images.require_finished(location)
-    made = {entry.model: entry for entry in features.models(location)}
-    there = ", ".join(f"{entry.model} (--weights {entry.weights})" for entry in made.values())
-    if not made:
-        raise UsageError(f"{location}: no word of the model that made the features: run extract again")
-    if asked is None and len(made) > 1:
-        raise UsageError(f"{location} has features of several models: choose one with --model: {there}")
-    chosen = asked or next(iter(made))
-    if chosen not in made:
-        raise UsageError(f"{location} was made with {there}, not with {chosen}")
-    made[chosen].require_complete(location)
-    return chosen
-
-
 def files(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
     """Return a row for each file whose content has features under a model.
 

@@ -1,6 +1,7 @@
 """VGG16's convolutions in ncnn, with as few multiplications as Winograd found, in float32, bfloat16 or int8.
 
-Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv 1509.09308).
+Sources: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv 1509.09308); for int8, symmetric, with
+a scale for each output of a kernel, Krishnamoorthi, Quantizing deep convolutional networks (arXiv 1806.08342).
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ from numpy.typing import NDArray
 
 from dedup import vgg16
 from dedup.arithmetic import Arithmetic
+from dedup.errors import UsageError
 
 LAST = "block5_pool"
 """The layer whose output goes to the dense ones."""
 
 
 def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> Any:
-    """Return ncnn's network of all layers before the dense ones."""
+    """Return ncnn's network of all layers before the dense ones.
+
+    Parameters
+    ----------
+    flat
+        The weights, shape (vgg16.SIZE,). They are copied.
+    arithmetic
+        What is computed in.
+    threads
+        How many to compute with.
+    """
     import ncnn
 
     net = ncnn.Net()
@@ -40,7 +52,27 @@ def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> 
 
 
 def outputs(net: Any, pixels: NDArray[np.uint8], names: list[str]) -> Iterator[NDArray[np.float32]]:
-    """Compute the network of a picture, and return what some layers give, channels first."""
+    """Compute the network of a picture.
+
+    Parameters
+    ----------
+    net
+        What `network` returned.
+    pixels
+        The picture, uint8 (224, 224, 3) in RGB, C order.
+    names
+        Layers, in their order.
+
+    Yields
+    ------
+    ndarray
+        What each of them gives, float32 (channels, height, width).
+
+    Raises
+    ------
+    RuntimeError
+        If ncnn fails.
+    """
     import ncnn
 
     given = ncnn.Mat.from_pixels(pixels, ncnn.Mat.PixelType.PIXEL_RGB2BGR, *pixels.shape[1::-1])
@@ -67,7 +99,7 @@ def _inputs() -> dict[str, str]:
 
 def _after() -> dict[str, str]:
     """Return the convolution that takes in the output of another as it is, by the name of the other."""
-    return {layer: name for name, layer in _inputs().items() if layer.find("conv") > 0}
+    return {layer: name for name, layer in _inputs().items() if "conv" in layer}
 
 
 def _pool(convolution: str) -> str:
@@ -103,7 +135,7 @@ def _write(flat: NDArray[np.float32], arithmetic: Arithmetic, file: BinaryIO) ->
     Of int8, there follow the numbers that kernel, input and output are multiplied by.
     """
     tensors = vgg16.tensors(flat)
-    scales = {name: _INT8 / most for name, most in zip(_inputs(), arithmetic.ranges, strict=False)}
+    scales = {name: _INT8 / most for name, most in zip(_inputs(), arithmetic.ranges, strict=bool(arithmetic.ranges))}
     after = _after()
     for name in _inputs():
         kernel, bias = tensors[name, "kernel"].transpose(3, 2, 0, 1), tensors[name, "bias"]
@@ -137,12 +169,19 @@ def ranges(flat: NDArray[np.float32], pictures: Iterable[NDArray[np.uint8]]) -> 
     Returns
     -------
     tuple
-        For each convolution the largest number that goes into it, of all pictures, to two digits, rounded up: the same
-        on every kind of processor. For the first one, what a pixel can be at most.
+        For each convolution the largest number that goes into it, of all pictures, to two digits, rounded up, so that
+        processors which differ in last bits seldom differ in it. For the first one, what a pixel can be at most.
+
+    Raises
+    ------
+    UsageError
+        If activations are not finite.
     """
-    net = network(flat, Arithmetic("float32"), os.cpu_count() or 1)
+    net = network(flat, Arithmetic("float32"), len(os.sched_getaffinity(0)))
     _, *names = _inputs().values()
     most = np.max([[found.max() for found in outputs(net, picture, names)] for picture in pictures], axis=0)
+    if not np.isfinite(most).all():
+        raise UsageError("these weights give activations that are not finite: int8 cannot stand for them")
     return (255 - min(vgg16.MEANS), *(_rounded_up(float(number)) for number in most))
 
 

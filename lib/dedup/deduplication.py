@@ -18,6 +18,7 @@ from dedup import (
     groups,
     keepers,
     manifest,
+    models,
     pairs,
     rounds,
     search,
@@ -80,9 +81,9 @@ def _model(request: Request, locations: list[str]) -> str:
     made_for = request.thresholds.model
     if made_for and request.model and made_for != request.model:
         raise UsageError(f"the thresholds were made for {made_for}, not for {request.model}")
-    model = contents.model(locations[0], request.model or made_for or None)
+    model = models.one(locations[0], request.model or made_for or None).model
     for location in locations[1:]:
-        contents.model(location, model)
+        models.one(location, model)
     return model
 
 

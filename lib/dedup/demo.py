@@ -68,11 +68,9 @@ def hide(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
         The photographs whose copies are hidden, and the locations that hold all images.
     """
     if images is None:
-        chosen = []
-        for file, original in photographs.files():
+        for file in photographs.files():
             _save(folder / file.name, file.read_bytes())
-            if original:
-                chosen.append(os.fspath(folder / file.name))
+        chosen = [os.fspath(folder / file.name) for file in sorted(photographs.named())]
         locations = [os.fspath(folder)]
     else:
         chosen = [entry.path for entry in storage.listing(images) if entry.reject is None]

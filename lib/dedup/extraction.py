@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, images, rounds, storage, tables
+from dedup import delivery, images, models, rounds, storage, tables
 from dedup.errors import UsageError
-from dedup.features import Made, Source, describe, files_of, has_bytes, under
+from dedup.features import Source, describe, files_of, has_bytes, under
 from dedup.model import Model
+from dedup.models import Made
 
 
 @dataclass(frozen=True)
@@ -49,17 +53,16 @@ def extract(spark: SparkSession, table: str, location: str, model: Model) -> Ext
     storage.require_writable(location)
     if location != table and tables.exists(location, "images") and has_bytes(tables.read(spark, location, "images")):
         raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
-    made = Made(model.id, model.weights.source, complete=False)
+    model = models.begun(model, location)
+    made = Made(model.id, model.weights.source, model.precision, model.arithmetic.ranges, complete=False)
     made.save(location)
+    unread = images.unread(spark, table)
     with rounds.held(images.inventory(spark, table)) as files, rounds.held(_todo(files, location, model.id)) as todo:
         counts = rounds.counted(todo)
-        with ThreadPoolExecutor(1) as beside:  # the weights are on their way meanwhile
-            listed = beside.submit(_list, files, location) if location != table else None
-            parts = _compute(todo, counts, table, location, model) if counts else []
-        if listed:
-            listed.result()
-        _reject(files, table, location, model.id, parts)
-        found, stale = _count(files, location, model.id)
+        listing = partial(_list, files, location) if location != table else None
+        parts = _compute(todo, counts, table, location, model, listing)
+        _reject(files, unread, location, model.id, parts)
+        found, stale = _count(files, unread, location, model.id)
     for name in ("images", "rejects"):
         tables.tidy(location, name)
     replace(made, complete=True, stale=stale).save(location)
@@ -79,12 +82,29 @@ def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
     return files_of(files).join(described.union(undecodable), "sha256", how="left_anti")
 
 
-def _compute(todo: DataFrame, counts: list[tuple[int, int]], table: str, location: str, model: Model) -> list[str]:
-    """Put contents through the network, round by round, and return the new parts of the rejects."""
+def _compute(
+    todo: DataFrame,
+    counts: list[tuple[int, int]],
+    table: str,
+    location: str,
+    model: Model,
+    meanwhile: Callable[[], None] | None,
+) -> list[str]:
+    """Put contents through the network, round by round, and return the new parts of the rejects.
+
+    What there is to do `meanwhile` is done while the weights are on their way.
+    """
     spark = todo.sparkSession
     parts: list[str] = []
-    source = Source(spark, table)
-    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
+    with ThreadPoolExecutor(1) as beside, ExitStack() as shipped:
+        done = beside.submit(meanwhile or (lambda: None))
+        if counts:
+            source = Source(spark, table)
+            name = f"{model.weights.fingerprint}.f32"
+            parcel = shipped.enter_context(delivery.shipped(spark, model.weights.flat, name))
+        done.result()
+        if not counts:
+            return parts
 
         def work(rows: DataFrame, first: int, last: int) -> None:
             given = source.contents(rows, first, last)
@@ -99,13 +119,12 @@ def _compute(todo: DataFrame, counts: list[tuple[int, int]], table: str, locatio
     return parts
 
 
-def _reject(files: DataFrame, table: str, location: str, model: str, parts: list[str]) -> None:
+def _reject(files: DataFrame, unread: DataFrame, location: str, model: str, parts: list[str]) -> None:
     """Leave in the rejects one row for each file that has no features.
 
     A content that could not be decoded never can; one that could not be fetched is tried again by every run.
     """
     spark = files.sparkSession
-    unread = images.unread(spark, table)
     own = tables.read(spark, location, "rejects")
     bad = tables.latest(own.where((F.col("stage") == "decode") | F.col("part").isin(parts)), "sha256")
     described = under(spark, location, model).select("sha256")
@@ -115,8 +134,8 @@ def _reject(files: DataFrame, table: str, location: str, model: str, parts: list
     tables.replace(unread.select(*columns).union(failed.select(*columns)), location, "rejects")
 
 
-def _count(files: DataFrame, location: str, model: str) -> tuple[dict[str, int], int]:
-    """Return the counts of files and contents, all from one job, and how many features no file has any more.
+def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> tuple[dict[str, int], int]:
+    """Return the counts of files and contents, all from one job, and how many contents with features no file has.
 
     Raises
     ------
@@ -124,20 +143,18 @@ def _count(files: DataFrame, location: str, model: str) -> tuple[dict[str, int],
         If a file has neither features nor a reject, or has both.
     """
     spark = files.sparkSession
-    listed = files.select("sha256", F.lit(1).alias("file"), F.lit(False).alias("features"))
-    made = under(spark, location, model).select("sha256", F.lit(0).alias("file"), F.lit(True).alias("features"))
-    contents = listed.union(made).groupBy("sha256").agg(F.sum("file").alias("files"), F.max("features").alias("made"))
-    of_contents = contents.agg(
+    listed = files.select("sha256", F.lit(1).alias("listed"), F.lit(False).alias("described"))
+    made = under(spark, location, model).select("sha256", F.lit(0).alias("listed"), F.lit(True).alias("described"))
+    both = listed.union(made).groupBy("sha256").agg(F.sum("listed").alias("files"), F.max("described").alias("made"))
+    of_contents = both.agg(
         F.count_if(F.col("files") > 0).alias("contents"),
         F.count_if(F.col("files") == 0).alias("stale"),
         F.coalesce(F.sum("files"), F.lit(0)).alias("read"),
         F.coalesce(F.sum(F.when(F.col("made"), F.col("files"))), F.lit(0)).alias("described"),
     )
-    rejects = tables.read(spark, location, "rejects")
-    of_rejects = rejects.agg(
-        F.count("*").alias("rejected"), F.count_if(F.col("stage").isin(*images.STAGES)).alias("unread")
-    )
-    row = of_contents.crossJoin(of_rejects).collect()[0]
+    of_rejects = tables.read(spark, location, "rejects").agg(F.count("*").alias("rejected"))
+    of_unread = unread.agg(F.count("*").alias("unread"))
+    row = of_contents.crossJoin(of_rejects).crossJoin(of_unread).collect()[0]
     counts = {name: row[name] for name in ("contents", "described", "rejected")}
     counts["files"] = row["read"] + row["unread"]
     if counts["files"] != counts["described"] + counts["rejected"]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,8 +18,9 @@ from pyspark.sql import functions as F
 from dedup import delivery, engines, images, pixels, rounds, storage, tables
 from dedup.arithmetic import Arithmetic
 from dedup.batches import ahead, ddl, each_row, record_batch
-from dedup.errors import Reason, Reject, UsageError
+from dedup.errors import Reason, Reject
 from dedup.model import Model
+from dedup.models import Made
 from dedup.quiet import quiet
 
 STAGES = ("fetch", "decode")
@@ -162,39 +162,6 @@ def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel) -> DataFram
     task = Task(parcel, model.arithmetic)
     given = rows.select("sha256", "path", "other", "bucket", "content")
     return given.mapInArrow(partial(_extract, task=task), ddl(_DESCRIBED))
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a table of features says of one model: the file `_models/ID` beside the table."""
-
-    model: str  #: the model's id
-    weights: str  #: what the user asked for, for messages
-    complete: bool  #: whether every content of the table of images has been through an extract that ended
-    stale: int = 0  #: rows whose content no file has any more
-
-    def require_complete(self, location: str) -> None:
-        """Make sure that the table at a location has the features of every content.
-
-        Raises
-        ------
-        UsageError
-            If an extract has not come to its end.
-        """
-        if not self.complete:
-            raise UsageError(
-                f"{location}: the features of {self.model} are incomplete: run the same extract again to finish them"
-            )
-
-    def save(self, location: str) -> None:
-        """Leave the file."""
-        storage.write(f"{location}/_models/{self.model}", json.dumps(asdict(self)).encode())
-
-
-def models(location: str) -> list[Made]:
-    """Return the models of a table of features."""
-    names = [name for name in storage.names(f"{location}/_models") if not name.endswith(".part")]
-    return [Made(**json.loads(storage.read(f"{location}/_models/{name}"))) for name in names]
 
 
 def under(spark: SparkSession, location: str, model: str) -> DataFrame:

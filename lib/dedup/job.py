@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dedup import model, weights
@@ -46,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--precision",
             choices=PRECISIONS,
-            help="what the network computes in (default: float32); int8 is for CPUs: rougher, and 1.7 times as fast; "
+            help="what the network computes in (default: float32); int8 is for CPUs with VNNI: faster and rougher; "
             "bfloat16 is for GPUs, and hardly faster on a CPU",
         )
 
@@ -75,9 +77,22 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except UsageError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(BAD_USE)
+        _refuse(str(error))
+    except PySparkException as error:
+        told = _TOLD.search(str(error))
+        if told is None:
+            raise
+        _refuse(told[1])
     sys.exit(0)
+
+
+_TOLD = re.compile(rf"{re.escape(UsageError.__module__)}\.{UsageError.__name__}: (.+)")
+"""A task's UsageError, in the report that Spark makes of it."""
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(BAD_USE)
 
 
 def session(name: str) -> SparkSession:

@@ -16,13 +16,20 @@ class Model:
 
     weights: Weights
     precision: str  #: one of PRECISIONS
+    ranges: tuple[float, ...] = ()  #: of int8, if they are known already
 
     @cached_property
     def arithmetic(self) -> Arithmetic:
-        """The precision, with what must be known for it. For int8 that takes some seconds to find out."""
-        if self.precision != "int8":
-            return Arithmetic(self.precision)
-        known = (pixels.decode(file.read_bytes()).pixels for file, photograph in photographs.files() if photograph)
+        """The precision, with what must be known for it: for int8, ranges take some seconds to be found.
+
+        Raises
+        ------
+        UsageError
+            If the photographs that they are found with are not installed, or the weights give no numbers.
+        """
+        if self.precision != "int8" or self.ranges:
+            return Arithmetic(self.precision, self.ranges)
+        known = (pixels.decode(file.read_bytes()).pixels for file in photographs.named())
         return Arithmetic(self.precision, convolutions.ranges(self.weights.flat, known))
 
     @cached_property

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from dedup import features, queries, results, rounds
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
-from dedup.features import Made
+from dedup.models import Made
 
 _LEAST = 21
 """A lake with fewer different images says nothing of how rare near ones are."""

@@ -143,6 +143,8 @@ def _look_up(table: DataFrame, hashes: set[str]) -> dict[str, bytes]:
     """Return the features of contents: hashes are read from all of the table, vectors from the buckets with one."""
     wanted = F.broadcast(table.sparkSession.createDataFrame([(sha256,) for sha256 in sorted(hashes)], "sha256 string"))
     buckets = [row["bucket"] for row in table.join(wanted, "sha256").select("bucket").distinct().collect()]
+    if not buckets:
+        return {}
     found = table.where(F.col("bucket").isin(buckets)).join(wanted, "sha256").select("sha256", "features")
     return {row["sha256"]: bytes(row["features"]) for row in found.collect()}
 

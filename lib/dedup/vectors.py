@@ -94,7 +94,7 @@ def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.St
         try:
             where, name = storage.locate(file)
             with where.open_input_file(name) as opened:
-                for some in _some(pyarrow.parquet.ParquetFile(opened), rows):
+                for some in _rows_of(pyarrow.parquet.ParquetFile(opened), rows):
                     yield some.column("sha256"), matrix(some.column("features"), width)
                     done += some.num_rows
         except (OSError, pa.ArrowInvalid) as error:
@@ -121,7 +121,7 @@ def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.Chunke
         yield at, pa.chunked_array(waiting)
 
 
-def _some(file: pyarrow.parquet.ParquetFile, rows: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+def _rows_of(file: pyarrow.parquet.ParquetFile, rows: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
     """Return hashes and features in sorted rows of a file, a few at a time; row groups without any are passed over."""
     first, done = 0, 0
     for group in range(file.num_row_groups):
@@ -178,8 +178,7 @@ def chosen(features: DataFrame, wanted: DataFrame) -> Iterator[DataFrame]:
     """
     buckets = features.select("sha256", "bucket").join(wanted, "sha256", how="left_semi")
     with rounds.held(buckets) as kept:
-        counts = kept.groupBy("bucket").count().orderBy("bucket").collect()
-        for first, last in _ranges([(row["bucket"], row["count"]) for row in counts]):
+        for first, last in _ranges(rounds.counted(kept)):
             some = F.col("bucket").between(first, last)
             hashes = F.broadcast(kept.where(some).select("sha256"))
             yield features.where(some).join(hashes, "sha256", how="left_semi")

@@ -17,15 +17,16 @@ from pyspark.sql import SparkSession
 spark = SparkSession.builder.remote("local[2]").getOrCreate()
 assert getattr(spark, "sparkContext", None) is None
 
-from dedup import answers, deduplication, extraction, features, images, summary, thresholds, weights
+from dedup import answers, deduplication, extraction, images, models, summary, thresholds, weights
 from dedup.model import Model
 
 source, folder, asked = sys.argv[1:]
 model = Model(weights.load("{weights}"), "float32")
 print(images.ingest(spark, source, folder + "/table"))
 print(extraction.extract(spark, folder + "/table", folder + "/features", model))
-known = answers.ask(spark, answers.Question(folder + "/features", [source], folder + "/known"), lambda: model, True)
-new = answers.ask(spark, answers.Question(folder + "/features", [asked], folder + "/new"), lambda: model, True)
+chosen = models.choose(folder + "/features", None, None)
+known = answers.ask(spark, answers.Question(folder + "/features", [source], folder + "/known"), chosen)
+new = answers.ask(spark, answers.Question(folder + "/features", [asked], folder + "/new"), chosen)
 print(len(known.rows), "known,", len(new.rows[asked]), "results for a new one")
 request = summary.Request(folder + "/features", folder + "/duplicates", thresholds.defaults())
 for line in summary.told(deduplication.deduplicate(spark, request), request.thresholds):

@@ -8,14 +8,19 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.samples import Lake, picture
 
-from dedup import answers, features, tables, weights
+from dedup import answers, models, tables
 from dedup.answers import Question
 from dedup.errors import UsageError
 from dedup.model import Model
+from dedup.models import Chosen
 
 
 def no_model() -> NoReturn:
     raise AssertionError("the network is not needed")
+
+
+def without(lake: Lake) -> Chosen:
+    return Chosen(models.one(lake.features, None), no_model)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -28,7 +33,7 @@ def test_an_image_of_the_table_finds_itself_and_its_copies_without_the_network(
     known = next(lake.images.rglob("cloud 000.png"))
     sha256 = hashes(lake.images)["cloud 000.png"]
     question = Question(lake.features, [str(known), sha256], str(tmp_path))
-    answered = answers.ask(spark, question, no_model, explicit=False)
+    answered = answers.ask(spark, question, without(lake))
     assert answered.queries == [str(known), sha256]
     for query in answered.queries:
         first = answered.rows[query][0]
@@ -47,7 +52,7 @@ def test_a_path_that_only_the_table_knows_can_be_asked(spark: SparkSession, lake
     lake.images.rename(hidden)
     try:
         asked = str(lake.images / "set 1" / "cloud 001.jpg")
-        answered = answers.ask(spark, Question(lake.features, [asked], str(tmp_path)), no_model, explicit=False)
+        answered = answers.ask(spark, Question(lake.features, [asked], str(tmp_path)), without(lake))
     finally:
         hidden.rename(lake.images)
     assert asked in answered.rows[asked][0]["paths"]
@@ -62,7 +67,7 @@ def test_a_new_image_goes_through_the_network_and_a_folder_may_hold_others(
     altered.save(tmp_path / "asked" / "grey.png")
     (tmp_path / "asked" / "no image.txt").write_text("words")
     question = Question(lake.features, [str(tmp_path / "asked")], str(tmp_path / "report"), top=3)
-    answered = answers.ask(spark, question, lambda: model, explicit=True)
+    answered = answers.ask(spark, question, Chosen(models.one(lake.features, model.id), lambda: model))
     assert answered.queries == [str(tmp_path / "asked" / "grey.png")]
     assert [(Path(path).name, reject.reason) for path, reject in answered.rejects] == [("no image.txt", "not_an_image")]
     rows = answered.rows[answered.queries[0]]
@@ -72,17 +77,9 @@ def test_a_new_image_goes_through_the_network_and_a_folder_may_hold_others(
 
 def test_the_same_question_gives_the_same_page(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
     question = Question(lake.features, [str(lake.images / "set 2")], str(tmp_path))
-    first = Path(answers.ask(spark, question, no_model, explicit=False).page).read_bytes()
-    assert Path(answers.ask(spark, question, no_model, explicit=False).page).read_bytes() == first
+    first = Path(answers.ask(spark, question, without(lake)).page).read_bytes()
+    assert Path(answers.ask(spark, question, without(lake)).page).read_bytes() == first
     assert len(list((tmp_path / "results").glob("part=*"))) == 1, "results are replaced, not added to"
-
-
-def test_another_model_is_refused_naming_both(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
-    other = Model(weights.load("seeded:8"), "float32")
-    made = features.models(lake.features)[0].model
-    question = Question(lake.features, [str(lake.images)], str(tmp_path))
-    with pytest.raises(UsageError, match=f"(?s){made}.*{other.id}"):
-        answers.ask(spark, question, lambda: other, explicit=True)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +89,6 @@ def test_another_model_is_refused_naming_both(spark: SparkSession, lake: Lake, t
         ({"asked": ["f" * 64]}, "no such sha256 or path"),
         ({"asked": ["{lake}/notes"]}, "not an image that can be read: not_an_image"),
         ({"asked": ["{lake}/*.png.txt"]}, "no such file"),
-        ({"features": "{lake}"}, "no table of features"),
         ({"metrics": ["hamming"]}, "possible are euclidean, manhattan, cosine, minkowski, dice"),
         ({"metrics": []}, "at least one"),
         ({"top": 0}, "--top 0"),
@@ -110,4 +106,4 @@ def test_bad_use_says_what_is_possible(
 
     given: dict[str, Any] = {"features": lake.features, "asked": [str(lake.images)], "report": str(tmp_path)}
     with pytest.raises(UsageError, match=says):
-        answers.ask(spark, Question(**given | {k: filled(v) for k, v in change.items()}), no_model, False)
+        answers.ask(spark, Question(**given | {k: filled(v) for k, v in change.items()}), without(lake))

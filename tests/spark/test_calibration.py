@@ -19,8 +19,8 @@ from dedup import (
     copies,
     engines,
     extraction,
-    features,
     images,
+    models,
     neighbours,
     pixels,
     storage,
@@ -31,8 +31,8 @@ from dedup.calibration import Wish
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
 from dedup.errors import UsageError
-from dedup.features import Made
 from dedup.model import Model
+from dedup.models import Made
 
 WIDTH = 16
 
@@ -54,7 +54,7 @@ def put(spark: SparkSession, vectors: dict[str, NDArray[np.float32]], location: 
     for name in set(tables.SCHEMAS["features"].names) - set(names):
         table = table.selectExpr("*", f"cast(null as string) as {name}")
     tables.append(table.repartition(partitions), location, "features")
-    return Made("m", "seeded", complete=True)
+    return Made("m", "seeded", "float32", (), complete=True)
 
 
 @pytest.mark.parametrize("partitions", [1, 8])
@@ -81,7 +81,7 @@ def test_a_sample_has_its_nearest_different_images_at_any_partitioning(
 
 
 def test_too_few_different_images_are_refused(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
-    made = features.models(lake.features)[0]
+    made = models.of(lake.features)[0]
     with pytest.raises(UsageError, match=r"20 different images under .* at least 21 are needed"):
         neighbours.draw(spark, lake.features, made, 5, 3.0)
 
@@ -138,7 +138,8 @@ def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPat
 
 
 def test_a_calibration_leaves_thresholds_that_load(spark: SparkSession, location: str, tmp_path: Path) -> None:
-    made, network = calibration.choose(location, None, None)
+    chosen = models.choose(location, None, None)
+    made, network = chosen.made, chosen.network()
     assert made.model == network.id
     wish = Wish(location, str(tmp_path / "out"), sample=3, precision=0.99)
     done = calibration.calibrate(spark, wish, made, network)
@@ -171,13 +172,3 @@ def test_a_calibration_leaves_thresholds_that_load(spark: SparkSession, location
 def test_a_wish_that_cannot_be_fulfilled_says_what_is_possible(change: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Wish("f", "o", **change).check()
-
-
-def test_another_model_is_refused_naming_both(location: str) -> None:
-    made = features.models(location)[0].model
-    with pytest.raises(UsageError, match=f"(?s){made}.*--weights seeded:8"):
-        calibration.choose(location, "seeded:8", None)
-    with pytest.raises(UsageError, match=f"(?s){made}.*bfloat16"):
-        calibration.choose(location, None, "bfloat16")
-    with pytest.raises(UsageError, match="no table of features"):
-        calibration.choose(location + "/images", None, None)

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
 
-from dedup import answers, batches, delivery, engines, extraction, features, images, pixels, rounds, tables
+from dedup import answers, batches, delivery, engines, extraction, features, images, models, pixels, rounds, tables
 from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.errors import Reason, UsageError
 from dedup.model import Model
@@ -113,9 +113,8 @@ def test_a_run_that_dies_goes_on_where_it_stopped(
     kept = vectors(spark, location)
     assert 0 < len(kept) < 80
 
-    question = answers.Question(location, [str(next((tmp_path / "in").rglob("*.png")))], str(tmp_path / "report"))
     with pytest.raises(UsageError, match="incomplete: run the same extract again"):
-        answers.ask(spark, question, lambda: model, explicit=False)
+        models.choose(location, None, None)
 
     done = extraction.extract(spark, str(tmp_path / "table"), location, model)
     assert done.computed == 80 - len(kept)
@@ -175,7 +174,7 @@ def test_models_have_rows_of_their_own(spark: SparkSession, model: Model, tmp_pa
         extraction.extract(spark, location, location, Model(model.weights, precision))
     counts = tables.read(spark, location, "features").groupBy("model").agg(F.count_distinct("sha256")).collect()
     assert [count for _, count in counts] == [2] * len(PRECISIONS)
-    assert {entry.model for entry in features.models(location)} == {row["model"] for row in counts}
+    assert {entry.model for entry in models.of(location)} == {row["model"] for row in counts}
 
 
 def test_a_task_knows_the_cores_that_it_was_given(spark: SparkSession) -> None:
@@ -205,10 +204,9 @@ def test_a_content_that_no_file_has_any_more_does_not_vote(spark: SparkSession, 
         images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
         extraction.extract(spark, location, location, model)
         paths[0].write_bytes(paths[1].read_bytes())
-    assert features.models(location)[0].stale == 1
-    answered = answers.ask(
-        spark, answers.Question(location, [str(paths[1])], str(tmp_path / "report")), lambda: model, explicit=False
-    )
+    assert models.of(location)[0].stale == 1
+    question = answers.Question(location, [str(paths[1])], str(tmp_path / "report"))
+    answered = answers.ask(spark, question, models.choose(location, None, None))
     rows = answered.rows[str(paths[1])]
     assert [len(row["paths"]) for row in rows] == [2, 1]
 
@@ -233,10 +231,9 @@ def test_a_content_whose_only_file_cannot_be_read_any_more_does_not_vote(
         paths[0].unlink(missing_ok=True)
         paths[0].symlink_to(tmp_path / "nowhere")
     assert (done.files, done.described, done.rejected) == (2, 1, 1)
-    assert features.models(location)[0].stale == 1
-    answered = answers.ask(
-        spark, answers.Question(location, [str(paths[1])], str(tmp_path / "report")), lambda: model, explicit=False
-    )
+    assert models.of(location)[0].stale == 1
+    question = answers.Question(location, [str(paths[1])], str(tmp_path / "report"))
+    answered = answers.ask(spark, question, models.choose(location, None, None))
     assert [row["paths"] for row in answered.rows[str(paths[1])]] == [[str(paths[1])]]
 
 
@@ -272,3 +269,40 @@ def test_image_bytes_that_wait_for_the_network_are_bounded(model: Model, monkeyp
 
     list(features._extract(rows(), features.Task(Nothing(), Arithmetic("float32"))))
     assert seen[0] <= 6
+
+
+def broken(folder: Path) -> None:
+    """Two images, and a file that cannot be read."""
+    make_images(folder, 2)
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+
+
+def test_a_file_without_features_or_reject_ends_the_job(
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(tmp_path / "in")
+    images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"), keep_bytes=False)
+    location = str(tmp_path / "features")
+    with monkeypatch.context() as patched:
+        patched.setattr(extraction, "_reject", lambda *given: None)
+        with pytest.raises(RuntimeError, match=r"the counts do not add up: .*'rejected': 0, 'files': 3"):
+            extraction.extract(spark, str(tmp_path / "table"), location, model)
+    assert not models.of(location)[0].complete
+    done = extraction.extract(spark, str(tmp_path / "table"), location, model)
+    assert (done.files, done.described, done.rejected, done.computed) == (3, 2, 1, 0)
+
+
+def test_a_table_of_images_that_cannot_be_written_ends_the_job_before_the_network(
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "in", 2)
+    images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"), keep_bytes=False)
+
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(extraction, "_list", full)
+    with pytest.raises(OSError, match="the disk is full"):
+        extraction.extract(spark, str(tmp_path / "table"), str(tmp_path / "features"), model)
+    assert not models.of(str(tmp_path / "features"))[0].complete
+    assert not tables.exists(str(tmp_path / "features"), "features")

@@ -192,15 +192,15 @@ def test_a_file_that_is_gone_or_another_is_named(tmp_path: Path) -> None:
 def test_a_scan_holds_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors, "_ROWS", 4)
     read = 0
-    some_of = vectors._some
+    rows_of = vectors._rows_of
 
     def counted(*given: Any) -> Iterator[Any]:
         nonlocal read
-        for one in some_of(*given):
+        for one in rows_of(*given):
             read += 1
             yield one
 
-    monkeypatch.setattr(vectors, "_some", counted)
+    monkeypatch.setattr(vectors, "_rows_of", counted)
     some = vectors.scan(addresses(written(tmp_path / "one.parquet", 100, 100)), WIDTH)
     for done in range(1, 10):
         next(some)

@@ -1,0 +1,112 @@
+"""Which model of a table is meant, and that its ranges are found once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from tests.samples import Lake, make_images
+
+from dedup import answers, convolutions, extraction, images, models, photographs, storage, weights
+from dedup.errors import UsageError
+from dedup.model import Model
+
+
+def test_nothing_need_be_said_of_the_only_model(lake: Lake, model: Model) -> None:
+    chosen = models.choose(lake.features, None, None)
+    assert chosen.made.model == model.id
+    assert chosen.network().id == model.id
+    assert chosen.network() is chosen.network(), "weights are loaded once"
+    assert models.choose(lake.features, model.weights.source, "float32").network().id == model.id
+    assert models.one(lake.features, None) == models.one(lake.features, model.id) == chosen.made
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (
+            ("seeded:8", None),
+            "was made with {made} .*--weights seeded:7 --precision float32.*, not with --weights seeded:8",
+        ),
+        ((None, "bfloat16"), "was made with {made} .*, not with --weights seeded:7 --precision bfloat16"),
+    ],
+)
+def test_another_model_is_refused_naming_both(lake: Lake, model: Model, said: tuple[Any, Any], answer: str) -> None:
+    with pytest.raises(UsageError, match=answer.format(made=model.id)):
+        models.choose(lake.features, *said)
+
+
+def test_a_place_without_features_is_refused(lake: Lake) -> None:
+    with pytest.raises(UsageError, match="no table of features"):
+        models.choose(lake.table, None, None)
+
+
+def test_weights_that_have_changed_since_are_refused(lake: Lake, tmp_path: Path, model: Model) -> None:
+    made = models.one(lake.features, None)
+    other = models.Made("vgg16-fc2-000000000000-float32-bilinear224", made.weights, "float32", (), complete=True)
+    for name in ("images", "features"):
+        (tmp_path / name).symlink_to(Path(lake.features) / name)
+    other.save(str(tmp_path))
+    chosen = models.choose(str(tmp_path), None, None)
+    with pytest.raises(UsageError, match=f"these weights are now {model.weights.fingerprint}: say with --weights"):
+        chosen.network()
+
+
+@pytest.fixture(scope="module")
+def in_int8(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Model]:
+    """Features of two images, made in int8."""
+    folder = tmp_path_factory.mktemp("int8")
+    make_images(folder / "images", 2)
+    location = str(folder / "features")
+    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
+    model = Model(weights.load("seeded"), "int8")
+    extraction.extract(spark, location, location, model)
+    return location, model
+
+
+def test_ranges_are_found_once_for_a_table(
+    spark: SparkSession, in_int8: tuple[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location, model = in_int8
+    made = models.one(location, None)
+    assert (made.precision, made.ranges, made.model) == ("int8", model.arithmetic.ranges, model.id)
+
+    def never(*_: object) -> None:
+        raise AssertionError("they are known")
+
+    monkeypatch.setattr(convolutions, "ranges", never)
+    again = models.begun(Model(model.weights, "int8"), location)
+    assert again.id == model.id
+    done = extraction.extract(spark, location, location, Model(model.weights, "int8"))
+    assert (done.model, done.computed) == (model.id, 0)
+    assert models.begun(Model(model.weights, "bfloat16"), location).precision == "bfloat16"
+    new = make_images(tmp_path / "new", 3)[2]
+    answered = answers.ask(
+        spark,
+        answers.Question(location, [str(new)], str(tmp_path / "report")),
+        models.choose(location, None, None),
+    )
+    assert len(answered.rows[str(new)]) == 2
+
+
+def test_the_ranges_of_seeded_weights_are_the_same_everywhere(in_int8: tuple[str, Model]) -> None:
+    assert in_int8[1].id == "vgg16-fc2-d09757fe63c0-int8.56073e-bilinear224"
+
+
+def test_a_package_without_its_photographs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(photographs.named()) == 14
+    assert set(photographs.named()) < set(photographs.files())
+    with monkeypatch.context() as patched:
+        patched.setattr("importlib.util.find_spec", lambda _: None)
+        with pytest.raises(UsageError, match=r"inside scikit-image are needed, .* pip install scikit-image"):
+            photographs.named()
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    with pytest.raises(UsageError, match=r"astronaut\.png: a photograph that is needed is not there"):
+        photographs.named()
+
+
+def test_a_killed_writing_of_the_word_is_no_model(lake: Lake, tmp_path: Path) -> None:
+    storage.write(f"{tmp_path}/_models/m.part", b"{")
+    assert models.of(str(tmp_path)) == []
