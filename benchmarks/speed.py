@@ -154,7 +154,11 @@ def joined(files: list[Path]) -> dict[str, Any]:
     comparisons = {one["title"]: one for run in runs for one in run["comparisons"]}
     peaks = {(one["job"], one["of"]): one for run in runs for one in run["memory"]}
     order = sorted(comparisons.values(), key=lambda one: list(ROWS).index(one["row"]))
-    made = [{name: run[name] for name in ("date", "commit", "machine", "versions")} | {"of": _of(run)} for run in runs]
+    made = []
+    for i, run in enumerate(runs):
+        later = {row for other in runs[i + 1 :] for row in _of(other)}
+        shown = {name: run[name] for name in ("date", "commit", "machine", "versions")}
+        made.append(shown | {"of": [row for row in _of(run) if row not in later]})
     joined: dict[str, Any] = runs[-1] | {"comparisons": order, "memory": list(peaks.values()), "runs": made}
     return joined
 
