@@ -20,12 +20,13 @@ def main() -> None:
     parser.add_model()
     options = parser.parse_args()
     network = models.begun(job.load_model(options.weights, options.precision), options.features)
-    job.say(f"model {network.id}")
+    identity = network.id  # of int8 it may lack something: that is said before anything begins
     spark = job.session("extract")
     if options.images:
         images.ingest(spark, options.images, options.features, keep_bytes=False)
     table = options.table or options.features
     done = extraction.extract(spark, table, options.features, network)
+    job.say(f"model {identity}")
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
     job.say(f"{done.contents:,} different contents, {done.computed:,} of them computed now")
     for reason, count in extraction.reasons(spark, options.features):

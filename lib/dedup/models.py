@@ -47,10 +47,23 @@ class Made:
 
 
 def of(location: str) -> list[Made]:
-    """Return the models of a table of features."""
+    """Return the models of a table of features.
+
+    Raises
+    ------
+    UsageError
+        If what is said of one cannot be read.
+    """
     names = [name for name in storage.names(f"{location}/_models") if not name.endswith(".part")]
-    found = [json.loads(storage.read(f"{location}/_models/{name}")) for name in names]
-    return [Made(**one | {"ranges": tuple(one["ranges"])}) for one in found]
+    return [_read(f"{location}/_models/{name}") for name in names]
+
+
+def _read(file: str) -> Made:
+    try:
+        found = json.loads(storage.read(file))
+        return Made(**found | {"ranges": tuple(found["ranges"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{file}: not what an extract leaves: make the features anew") from error
 
 
 def begun(model: Model, location: str) -> Model:

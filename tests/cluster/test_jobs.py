@@ -10,6 +10,8 @@ import pytest
 from tests.cluster.conftest import Cluster, bad_use, wait_for
 from tests.samples import WEIGHTS
 
+from dedup.models import Made
+
 Submit = Callable[..., subprocess.Popen[str]]
 
 
@@ -94,7 +96,7 @@ def test_a_query_through_submit_answers_and_names_the_page(
         (["query", "--features", "{local}/features", "--query", "{images}", "--metrics", "x"], "unknown metric 'x'"),
         (
             ["query", "--features", "{local}/features", "--query", "{images}", "--weights", "seeded:8"],
-            "not with vgg16-fc2-",
+            "not with --weights seeded:8",
         ),
     ],
 )
@@ -119,8 +121,7 @@ def test_a_job_that_fails_does_not_end_in_0(submit: Submit, local: Path, tmp_pat
     part.mkdir(parents=True)
     (part.parents[1] / "_SUCCESS").touch()
     (part / "a.parquet").write_bytes(b"not a table")
-    (broken / "_models").mkdir()
-    (broken / "_models" / "m").write_text('{"model": "m", "weights": "seeded", "complete": true}')
+    Made("m", "seeded", "float32", (), complete=True).save(str(broken))
     job = submit("query", "--features", str(broken), "--query", "a" * 64)
     _, err = job.communicate(timeout=120)
     assert job.returncode not in (0, None), err

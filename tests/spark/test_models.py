@@ -107,6 +107,13 @@ def test_a_package_without_its_photographs_is_named(monkeypatch: pytest.MonkeyPa
         photographs.named()
 
 
-def test_a_killed_writing_of_the_word_is_no_model(lake: Lake, tmp_path: Path) -> None:
+def test_a_killed_writing_of_the_word_is_no_model(tmp_path: Path) -> None:
     storage.write(f"{tmp_path}/_models/m.part", b"{")
     assert models.of(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("said", [b"", b"{", b"[]", b"{}", b'{"model": "m", "ranges": 3}', b'{"ranges": [], "x": 1}'])
+def test_what_is_not_left_by_an_extract_is_named(tmp_path: Path, said: bytes) -> None:
+    storage.write(f"{tmp_path}/_models/m", said)
+    with pytest.raises(UsageError, match="_models/m: not what an extract leaves"):
+        models.of(str(tmp_path))
