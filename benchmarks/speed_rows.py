@@ -37,22 +37,16 @@ def images(options: argparse.Namespace) -> Path:
     chosen = sorted(file for file in options.data.rglob("*") if file.suffix.lower() in _ENDINGS)[: options.images]
     if not chosen:
         raise UsageError(f"--data {options.data}: no .jpg or .jpeg files in it")
-    copied = Path(options.output / "images-data")
-    shutil.rmtree(copied, ignore_errors=True)
-    copied.mkdir(parents=True)
-    for number, file in enumerate(chosen):
-        shutil.copyfile(file, copied / f"{number:06d}.jpg")
-    return copied
+    return _copied(chosen, Path(options.output / "images-data"))
 
 
-def few(folder: Path) -> Path:
-    """Return a folder with the first of these images."""
-    chosen = folder.with_name(f"{folder.name}-few")
-    shutil.rmtree(chosen, ignore_errors=True)
-    chosen.mkdir()
-    for file in sorted(folder.iterdir())[:_FEW]:
-        shutil.copyfile(file, chosen / file.name)
-    return chosen
+def _copied(files: list[Path], folder: Path) -> Path:
+    """Return a folder made anew, with these files and nothing else."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for number, file in enumerate(files):
+        shutil.copyfile(file, folder / f"{number:06d}.jpg")
+    return folder
 
 
 def lake(options: argparse.Namespace, rows: int) -> tuple[Path, Path]:
@@ -68,8 +62,8 @@ def lake(options: argparse.Namespace, rows: int) -> tuple[Path, Path]:
 def extract(options: argparse.Namespace) -> Iterator[Comparison]:
     """Images to features."""
     folder, output = images(options), options.output
-    warm = few(folder)
-    count = len(list(folder.iterdir()))
+    files = sorted(folder.iterdir())
+    few, count = _copied(files[:_FEW], folder.with_name(f"{folder.name}-few")), len(files)
     ours = (
         "end to end on Spark in a warm session, paths to a table of features with all counts checked; "
         "weights loaded, and int8's ranges found, before"
@@ -81,7 +75,7 @@ def extract(options: argparse.Namespace) -> Iterator[Comparison]:
             "ours_extract",
             f"{ours}; seeded weights, {precision}",
             images=folder,
-            few=warm,
+            few=few,
             output=output / f"extract-{precision}",
             precision=precision,
         )
@@ -101,7 +95,7 @@ def extract(options: argparse.Namespace) -> Iterator[Comparison]:
             "binaryFile, a scalar-iterator pandas UDF, Keras' VGG16 from broadcast weights, batches of 32, float32, "
             "to Parquet; a partition for each core, the model made in each, as the pattern has it",
             images=folder,
-            few=warm,
+            few=few,
             output=output / "spark-keras",
         ),
     ]

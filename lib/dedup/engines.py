@@ -31,8 +31,7 @@ workers share them.
 def _ncnn(flat: NDArray[np.float32], arithmetic: Arithmetic, batch_size: int, threads: int) -> Predict:
     """Return what convolves in ncnn, picture by picture, and multiplies by the dense layers in BLAS, batch by batch.
 
-    ncnn convolves as Winograd did (Lavin and Gray, arXiv 1509.09308), with less than half of the multiplications. The
-    dense layers hold nine tenths of the weights and do a hundredth of the work: if they were read for each picture,
+    The dense layers hold nine tenths of the weights and do a hundredth of the work: if they were read for each picture,
     that would take as long as several convolutions.
     """
     from threadpoolctl import threadpool_limits

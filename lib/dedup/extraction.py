@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -57,10 +54,15 @@ def extract(spark: SparkSession, table: str, location: str, model: Model) -> Ext
     made = Made(model.id, model.weights.source, model.precision, model.arithmetic.ranges, complete=False)
     made.save(location)
     unread = images.unread(spark, table)
-    with rounds.held(images.inventory(spark, table)) as files, rounds.held(_todo(files, location, model.id)) as todo:
+    with (
+        rounds.held(images.inventory(spark, table)) as files,
+        rounds.held(_todo(files, location, model.id)) as todo,
+        ThreadPoolExecutor(1) as beside,
+    ):
         counts = rounds.counted(todo)
-        listing = partial(_list, files, location) if location != table else None
-        parts = _compute(todo, counts, table, location, model, listing)
+        listed = beside.submit(_list, files, table, location)
+        parts = _compute(todo, counts, table, location, model, listed) if counts else []
+        listed.result()
         _reject(files, unread, location, model.id, parts)
         found, stale = _count(files, unread, location, model.id)
     for name in ("images", "rejects"):
@@ -69,9 +71,10 @@ def extract(spark: SparkSession, table: str, location: str, model: Model) -> Ext
     return Extracted(model.id, computed=sum(rows for _, rows in counts), **found)
 
 
-def _list(files: DataFrame, location: str) -> None:
-    """Leave the table of images, without bytes, beside the features."""
-    tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
+def _list(files: DataFrame, table: str, location: str) -> None:
+    """Leave the table of images, without bytes, beside the features, unless they are beside the table itself."""
+    if location != table:
+        tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
 
 
 def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
@@ -88,23 +91,14 @@ def _compute(
     table: str,
     location: str,
     model: Model,
-    meanwhile: Callable[[], None] | None,
+    listed: Future[None],
 ) -> list[str]:
-    """Put contents through the network, round by round, and return the new parts of the rejects.
-
-    What there is to do `meanwhile` is done while the weights are on their way.
-    """
+    """Put contents through the network, round by round, and return the new parts of the rejects."""
     spark = todo.sparkSession
     parts: list[str] = []
-    with ThreadPoolExecutor(1) as beside, ExitStack() as shipped:
-        done = beside.submit(meanwhile or (lambda: None))
-        if counts:
-            source = Source(spark, table)
-            name = f"{model.weights.fingerprint}.f32"
-            parcel = shipped.enter_context(delivery.shipped(spark, model.weights.flat, name))
-        done.result()
-        if not counts:
-            return parts
+    source = Source(spark, table)
+    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
+        listed.result()  # files are listed while weights travel; what that fails of is known before the network begins
 
         def work(rows: DataFrame, first: int, last: int) -> None:
             given = source.contents(rows, first, last)

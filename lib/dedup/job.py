@@ -72,7 +72,7 @@ def say(line: str = "") -> None:
     sys.stdout.flush()
 
 
-def run(main: Callable[[], None]) -> NoReturn:
+def run(main: Callable[[], object]) -> NoReturn:
     """Run a job's main function and end the process with its exit code."""
     try:
         main()

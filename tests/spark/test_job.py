@@ -28,7 +28,7 @@ def test_what_a_task_says_to_the_user_is_one_line_and_exit_code_2(
     rows = spark.range(0, 1, 1, 1).mapInArrow(refuse, "id long")
     for action in (rows.collect, lambda: rows.write.parquet(str(tmp_path / "out"))):
         with pytest.raises(SystemExit) as ended:
-            job.run(action)  # type: ignore[arg-type]
+            job.run(action)
         assert ended.value.code == 2
         said = "error: /lake/a b.parquet: a file of features cannot be read: it says: UsageError: no\n"
         assert capsys.readouterr().err.endswith(said)
@@ -36,4 +36,4 @@ def test_what_a_task_says_to_the_user_is_one_line_and_exit_code_2(
 
 def test_any_other_failure_of_a_task_stays_what_it_is(spark: SparkSession) -> None:
     with pytest.raises(PySparkException, match="not one of ours"):
-        job.run(spark.range(0, 1, 1, 1).mapInArrow(fail, "id long").collect)  # type: ignore[arg-type]
+        job.run(spark.range(0, 1, 1, 1).mapInArrow(fail, "id long").collect)

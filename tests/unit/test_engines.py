@@ -42,14 +42,14 @@ def load(name: str, flat: NDArray[np.float32], precision: str = "float32") -> en
     return ENGINES[name].load(flat, Arithmetic(precision), BATCH[name], THREADS)
 
 
-def keras_features(keras: Any, flat: NDArray[np.float32], pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    model = keras.applications.VGG16(weights=None, include_top=True)
+def keras_outputs(keras: Any, flat: NDArray[np.float32], pictures: NDArray[np.uint8], outputs: Any) -> Any:
+    """What Keras says of pictures: `outputs` chooses from its network."""
+    reference = keras.applications.VGG16(weights=None, include_top=True)
     tensors = vgg16.tensors(flat)
     for layer in vgg16.LAYERS:
-        model.get_layer(layer).set_weights([tensors[layer, "kernel"], tensors[layer, "bias"]])
+        reference.get_layer(layer).set_weights([tensors[layer, "kernel"], tensors[layer, "bias"]])
     given = keras.applications.vgg16.preprocess_input(pictures.astype(np.float32))
-    features: NDArray[np.float32] = keras.Model(model.input, model.get_layer("fc2").output)(given).numpy()
-    return features
+    return keras.Model(reference.input, outputs(reference))(given)
 
 
 def shown(photograph: Image.Image) -> NDArray[np.uint8]:
@@ -68,7 +68,8 @@ def network(keras: Any, photograph: Image.Image) -> Network:
     pictures = shown(photograph)
     predict = {name: load(name, flat) for name in ENGINES}
     found = {name: np.concatenate([alone(picture[None]) for picture in pictures]) for name, alone in predict.items()}
-    return Network(flat, pictures, keras_features(keras, flat, pictures), predict, found)
+    expected = keras_outputs(keras, flat, pictures, lambda reference: reference.get_layer("fc2").output).numpy()
+    return Network(flat, pictures, expected, predict, found)
 
 
 @pytest.fixture(params=list(ENGINES))
@@ -163,14 +164,10 @@ def int8(network: Network) -> Arithmetic:
 
 
 def test_ranges_are_the_largest_numbers_that_go_into_each_convolution(network: Network, keras: Any) -> None:
-    reference = keras.applications.VGG16(weights=None, include_top=True)
-    tensors = vgg16.tensors(network.flat)
-    for layer in vgg16.LAYERS:
-        reference.get_layer(layer).set_weights([tensors[layer, "kernel"], tensors[layer, "bias"]])
-    convolving = [layer for layer in reference.layers if "_conv" in layer.name]
-    given = keras.applications.vgg16.preprocess_input(network.pictures[:2].astype(np.float32))
-    inputs = keras.Model(reference.input, [layer.input for layer in convolving])(given)
-    expected = [float(np.abs(one).max()) for one in inputs]
+    def inputs(reference: Any) -> list[Any]:
+        return [layer.input for layer in reference.layers if "_conv" in layer.name]
+
+    expected = [float(np.abs(one).max()) for one in keras_outputs(keras, network.flat, network.pictures[:2], inputs)]
     found = convolutions.ranges(network.flat, network.pictures[:2])
     assert len(found) == 13
     assert found[0] == pytest.approx(255 - 103.939)  # black and white, whatever the pictures are
