@@ -28,7 +28,7 @@ from contest import Comparison, compete  # noqa: E402
 from speed_memory import memory  # noqa: E402
 from speed_rows import CONTESTANTS, ROWS  # noqa: E402
 
-from dedup import job  # noqa: E402
+from dedup import job  # noqa: E402 - the library is beside this file, not installed
 
 PACKAGES = (
     *("pyspark", "ncnn", "tensorflow", "keras", "numpy", "numba", "pyarrow", "pandas", "pillow", "scipy"),
@@ -57,11 +57,11 @@ def parsed() -> argparse.Namespace:
         "queries": (100, "of the row queries"),
         "slow-queries": (5, "of them under Lp in faiss, whose time is scaled"),
         "pairs-rounds": (1, "of the row pairs"),
-        "imagededup-rows": (20_000, "up to which imagededup, which holds all pairs in memory, looks for them"),
+        "imagededup-rows": (40_000, "up to which imagededup, which holds all pairs in memory, looks for them"),
     }
     for name, (default, what) in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default:,})")
-    tables = {"pairs-rows": ([5_000, 20_000, 92_424], "pairs"), "memory-rows": ([20_000, 92_424], "memory")}
+    tables = {"pairs-rows": ([5_000, 20_000, 40_000, 92_424], "pairs"), "memory-rows": ([20_000, 92_424], "memory")}
     for name, (several, row) in tables.items():
         what = f"sizes of the tables of the row {row} (default: {' '.join(map(str, several))})"
         parser.add_argument(f"--{name}", type=int, nargs="+", default=several, metavar="N", help=what)
@@ -153,19 +153,17 @@ def joined(files: list[Path]) -> dict[str, Any]:
     runs = [json.loads(file.read_text()) for file in files]
     comparisons = {one["title"]: one for run in runs for one in run["comparisons"]}
     peaks = {(one["job"], one["of"]): one for run in runs for one in run["memory"]}
-    order = sorted(comparisons.values(), key=lambda one: list(ROWS).index(one["row"]))
+    order = sorted(
+        comparisons.values(), key=lambda one: (list(ROWS).index(one["row"]), len(one["title"]), one["title"])
+    )
+    last = {one["title"]: i for i, run in enumerate(runs) for one in run["comparisons"]}
     made = []
     for i, run in enumerate(runs):
-        later = {row for other in runs[i + 1 :] for row in _of(other)}
+        rows = dict.fromkeys(one["row"] for one in run["comparisons"] if last[one["title"]] == i)
         shown = {name: run[name] for name in ("date", "commit", "machine", "versions")}
-        made.append(shown | {"of": [row for row in _of(run) if row not in later]})
+        made.append(shown | {"of": [*rows, *(["memory"] if run["memory"] else [])]})
     joined: dict[str, Any] = runs[-1] | {"comparisons": order, "memory": list(peaks.values()), "runs": made}
     return joined
-
-
-def _of(run: dict[str, Any]) -> list[str]:
-    """Return the rows that a run has measured."""
-    return [*dict.fromkeys(one["row"] for one in run["comparisons"]), *(["memory"] if run["memory"] else [])]
 
 
 def _keep(output: Path, figures: dict[str, Any]) -> None:
