@@ -108,12 +108,39 @@ if not target.exists() or target.read_bytes() != data.getvalue():
 EOF
 }
 
+# A file of packages holds coordinates, those to leave out with a minus; {hadoop} is the version that PySpark holds.
+add_packages() {
+  local line hadoop
+  hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
+  while read -r line; do
+    line=${line//\{hadoop\}/${hadoop#hadoop-client-api-}}
+    case $line in
+      "" | "#"*) ;;
+      -*) own_exclusions=${own_exclusions:+$own_exclusions,}${line#-} ;;
+      *) own_packages=${own_packages:+$own_packages,}$line ;;
+    esac
+  done <"$1"
+}
+
+# Where a store is, not who may read it: secrets do not belong into options, which other users of a machine can see.
+pass_store_on() {
+  local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} settings=()
+  for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION; do
+    [ -z "${!name:-}" ] || settings+=(--conf "spark.executorEnv.$name=${!name}")
+  done
+  [ -z "$endpoint" ] || settings+=(--conf "spark.hadoop.fs.s3a.endpoint=$endpoint" --conf spark.hadoop.fs.s3a.path.style.access=true)
+  [ -z "$endpoint${AWS_REGION:-}" ] || settings+=(--conf "spark.hadoop.fs.s3a.endpoint.region=${AWS_REGION:-us-east-1}")
+  options=("${settings[@]}" "${options[@]}") # a user's own come last, and win
+}
+
 is_job() { [ -f "$root/jobs/$1.py" ]; }
 
 master=${MASTER:-}
 options=()
 own_properties=
 own_files=
+own_packages=
+own_exclusions=
 deploy_mode=client
 job=
 while [ $# -gt 0 ]; do
@@ -127,6 +154,10 @@ while [ $# -gt 0 ]; do
     --master) [ $# -gt 1 ] || fail "--master needs a value"; master=$2; shift 2 ;;
     --py-files=*) own_files=${1#*=}; shift ;;
     --py-files) [ $# -gt 1 ] || fail "--py-files needs a value"; own_files=$2; shift 2 ;;
+    --packages=*) own_packages=${1#*=}; shift ;;
+    --packages) [ $# -gt 1 ] || fail "--packages needs a value"; own_packages=$2; shift 2 ;;
+    --exclude-packages=*) own_exclusions=${1#*=}; shift ;;
+    --exclude-packages) [ $# -gt 1 ] || fail "--exclude-packages needs a value"; own_exclusions=$2; shift 2 ;;
     --deploy-mode=*) deploy_mode=${1#*=}; shift ;;
     --deploy-mode) [ $# -gt 1 ] || fail "--deploy-mode needs a value"; deploy_mode=$2; shift 2 ;;
     --version | --verbose | -v | --supervise | --load-spark-defaults | --*=*) options+=("$1"); shift ;;
@@ -173,6 +204,18 @@ esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
 # A user's own --driver-java-options win: they come last.
 logging="\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\""
+
+# Spark comes without the library for s3a: locations; whoever names hadoop-aws has one already.
+case "$*" in
+  *s3a://*)
+    case "$own_packages ${options[*]:-}" in
+      *hadoop-aws*) ;;
+      *) add_packages "$root/conf/s3a.packages" ;;
+    esac
+    pass_store_on ;;
+esac
+[ -z "$own_packages" ] || options+=(--packages "$own_packages")
+[ -z "$own_exclusions" ] || options+=(--exclude-packages "$own_exclusions")
 
 # Without a locale the JVM takes every letter beyond ASCII in an argument for a question mark.
 case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in

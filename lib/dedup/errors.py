@@ -1,4 +1,4 @@
-"""The two ways in which things go wrong: bad use ends a job, bad data is a row."""
+"""The ways in which things go wrong: bad use and a storage that does not answer end a job, bad data is a row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ class UsageError(Exception):
     """The job was asked for something that it cannot do; the message says what was given and what is possible.
 
     A job prints the message as one line and ends with exit code 2.
+    """
+
+
+class Outage(Exception):
+    """A storage did not answer, however often it was asked: that is nobody's bad use, and no file's fault.
+
+    A job prints the message as one line and ends with exit code 1; what it did is kept, and the next run goes on.
     """
 
 

@@ -122,12 +122,13 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
     source, table = storage.absolute(source), storage.absolute(table)
     if source == table:
         raise UsageError(f"{table}: the table cannot be kept in the folder of the images")
+    there = storage.exists(source)  # a store that may not be read says so here, not in the log of a task
     storage.require_writable(table)
     own = F.col("path").startswith(f"{table}/")
     with rounds.held(listing(spark, source).where(~own)) as files:
         total = files.count()
         if not total:
-            nothing = "no files in it" if storage.exists(source) else "no such file, folder or pattern"
+            nothing = "no files in it" if there else "no such file, folder or pattern"
             raise UsageError(f"{source}: {nothing}")
         storage.write(_unfinished(table), b"")
         with rounds.held(_new(files, table, rounds.buckets(total))) as todo:

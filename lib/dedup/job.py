@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dedup import model, weights
 from dedup.arithmetic import PRECISIONS
-from dedup.errors import UsageError
+from dedup.errors import Outage, UsageError
 
 BAD_USE = 2
+FAILED = 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,23 +76,34 @@ def run(main: Callable[[], object]) -> NoReturn:
     """Run a job's main function and end the process with its exit code."""
     try:
         main()
-    except UsageError as error:
-        _refuse(str(error))
-    except PySparkException as error:
-        told = _TOLD.search(str(error))
-        if told is None:
-            raise
-        _refuse(told[1])
+    except Exception as error:
+        for kind, code, hint in ((UsageError, BAD_USE, ""), (Outage, FAILED, _AGAIN)):
+            if isinstance(error, kind):
+                _end(code, f"{error}{hint}")
+            # A task's error, in the report that Spark makes of it.
+            if told := re.search(rf"{re.escape(kind.__module__)}\.{kind.__name__}: (.+)", str(error)):
+                _end(code, f"{told[1]}{hint}")
+        for report, line in _OF_THE_JVM.items():
+            if told := re.search(report, str(error)):
+                _end(BAD_USE, told.expand(line))
+        raise
     sys.exit(0)
 
 
-_TOLD = re.compile(rf"{re.escape(UsageError.__module__)}\.{UsageError.__name__}: (.+)")
-"""A task's UsageError, in the report that Spark makes of it."""
+_AGAIN = " (what was done is kept: run it again)"
+
+_OF_THE_JVM = {
+    r"org\.apache\.hadoop\.fs\.s3a\.S3AFileSystem not found": "Spark lacks the library for s3a: locations: add "
+    "org.apache.hadoop:hadoop-aws to --packages (docs/running.md)",
+    r"No FileSystem for scheme \"(\w+)\"": r"Spark lacks the library for \1: locations: see docs/running.md",
+    r"AccessDeniedException: (\S+?):? ": r"\1: Spark may not read or write it: do the credentials fit the store?",
+}
+"""What Hadoop's file systems report of bad use."""
 
 
-def _refuse(message: str) -> NoReturn:
+def _end(code: int, message: str) -> NoReturn:
     sys.stderr.write(f"error: {message}\n")
-    sys.exit(BAD_USE)
+    sys.exit(code)
 
 
 def session(name: str) -> SparkSession:

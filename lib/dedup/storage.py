@@ -11,19 +11,35 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
 from pyarrow import fs
 
-from dedup.errors import Reason, Reject, UsageError
+from dedup.errors import Outage, Reason, Reject, UsageError
 
 MAX_BYTES = 256 << 20
 """The largest file that is read, 256 MiB: it has to fit in a Python worker together with its pixels."""
 
+_ATTEMPTS = 10  # with pauses of 0.05 s, 0.1 s, 0.2 s, ...: half a minute
+_SILENCE = 20.0  # seconds without a byte after which a request is made anew
+
 _URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+):(//(?P<authority>[^/]*))?(?P<path>.*)", re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
+
+
+def _s3(bucket: str) -> tuple[fs.FileSystem, str]:
+    # Arrow looks for credentials and the region where all of Amazon's tools do, but not for the endpoint.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    store = fs.S3FileSystem(
+        endpoint_override=endpoint,
+        retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS),
+        connect_timeout=_SILENCE,
+        request_timeout=_SILENCE,
+    )
+    return store, bucket
 
 
 def _azure(authority: str) -> tuple[fs.FileSystem, str]:
@@ -34,8 +50,8 @@ def _azure(authority: str) -> tuple[fs.FileSystem, str]:
 _SCHEMES: dict[str, Callable[[str], tuple[fs.FileSystem, str]]] = {
     "file": lambda _: (fs.LocalFileSystem(), ""),
     "dbfs": lambda _: (fs.LocalFileSystem(), "/dbfs"),
-    "s3": lambda bucket: (fs.S3FileSystem(), bucket),
-    "s3a": lambda bucket: (fs.S3FileSystem(), bucket),
+    "s3": _s3,
+    "s3a": _s3,
     "gs": lambda bucket: (fs.GcsFileSystem(), bucket),
     "abfs": _azure,
     "abfss": _azure,
@@ -109,19 +125,30 @@ def exists(location: str) -> bool:
     Raises
     ------
     UsageError
-        If the storage does not answer: no such host, no permission.
+        If the storage does not tell: no permission, no such host.
+    Outage
+        If it does not answer.
     """
-    try:
-        where, path = locate(location)
-        return bool(where.get_file_info(path).type != fs.FileType.NotFound)
-    except OSError as error:
-        raise UsageError(f"{location}: {str(error).splitlines()[0]}") from error
+    return bool(_info(location).type != fs.FileType.NotFound)
 
 
 def is_folder(location: str) -> bool:
-    """Tell whether there is a folder."""
+    """Tell whether there is a folder.
+
+    Raises
+    ------
+    UsageError, Outage
+        As `exists`.
+    """
+    return bool(_info(location).type == fs.FileType.Directory)
+
+
+def _info(location: str) -> fs.FileInfo:
     where, path = locate(location)
-    return bool(where.get_file_info(path).type == fs.FileType.Directory)
+    try:
+        return where.get_file_info(path)
+    except OSError as error:
+        raise refused(location, error) from error
 
 
 def names(location: str) -> list[str]:
@@ -136,7 +163,7 @@ def names(location: str) -> list[str]:
     try:
         return sorted(info.base_name for info in where.get_file_info(fs.FileSelector(path, allow_not_found=True)))
     except OSError as error:
-        raise UsageError(f"{location}: {str(error).splitlines()[0]}") from error
+        raise refused(location, error) from error
 
 
 def listing(location: str) -> Iterator[Entry]:
@@ -190,8 +217,11 @@ def _walk(location: str) -> Iterator[Entry]:
     if isinstance(where, fs.LocalFileSystem):
         yield from _walk_local(path)
         return
-    info = where.get_file_info(path)
-    found = [info] if info.type == fs.FileType.File else where.get_file_info(fs.FileSelector(path, recursive=True))
+    info = _info(location)
+    try:
+        found = [info] if info.type == fs.FileType.File else where.get_file_info(fs.FileSelector(path, recursive=True))
+    except OSError as error:
+        raise refused(location, error) from error
     for info in found:
         if info.type != fs.FileType.Directory:
             yield Entry(location.rstrip("/") + info.path[len(path.rstrip("/")) :], info.size, info.mtime)
@@ -218,7 +248,7 @@ def _walk_local(root: str) -> Iterator[Entry]:
             before.add(here)
             below = [] if again else sorted(os.listdir(path), reverse=True)
         except _FAILURES as error:
-            yield Entry(path, reject=_reject(error))
+            yield Entry(path, reject=_reject(path, error))
             continue
         waiting.extend(os.path.join(path, name) for name in below)
 
@@ -230,6 +260,8 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
     ------
     Reject
         If it is missing, not permitted, larger than `limit` bytes, or not readable.
+    Outage
+        If the storage does not answer: that says nothing about the file.
     """
     where, name = locate(path)
     try:
@@ -251,20 +283,59 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
         with where.open_input_stream(name) as stream:
             return bytes(stream.read())
     except _FAILURES as error:
-        raise _reject(error) from error
+        raise _reject(path, error) from error
 
 
 _FAILURES = (OSError, ValueError, OverflowError)
 """How storages say no: Arrow raises a ValueError for names that it does not take, Python for times out of range."""
 
 
-def _reject(error: Exception) -> Reject:
+_DENIED = re.compile(
+    r"AWS Error (ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY_ID|\w*TOKEN\w*)|HTTP status 403"
+)
+_GONE = re.compile("AWS Error (NO_SUCH_BUCKET|NO_SUCH_KEY|RESOURCE_NOT_FOUND)")
+_SILENT = re.compile(
+    "AWS Error (NETWORK_CONNECTION|SERVICE_UNAVAILABLE|SLOW_DOWN|INTERNAL_FAILURE|THROTTLING|REQUEST_TIMEOUT)"
+    "|HTTP status 5..|curlCode: "
+)
+"""How stores say no, in Arrow's words for it, whatever the request was."""
+
+
+def _reject(path: str, error: Exception) -> Reject:
     detail = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
+    if _SILENT.search(detail):
+        raise _outage(path, detail) from error
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or _GONE.search(detail):
         return Reject(Reason.MISSING, detail)
-    if isinstance(error, PermissionError) or "ACCESS_DENIED" in detail:
+    if isinstance(error, PermissionError) or _DENIED.search(detail):
         return Reject(Reason.PERMISSION, detail)
     return Reject(Reason.UNREADABLE, detail)
+
+
+def _outage(location: str, detail: str) -> Outage:
+    return Outage(f"{location}: the storage does not answer: {detail.splitlines()[0]}")
+
+
+def refused(location: str, error: Exception, what: str = "") -> UsageError | Outage:
+    """Return what to raise where a storage failed in something without which a job cannot go on.
+
+    Parameters
+    ----------
+    location
+        What was asked for.
+    error
+        How it failed.
+    what
+        What the storage was to do, as in "cannot be written".
+    """
+    detail = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    if _SILENT.search(detail):
+        return _outage(location, detail)
+    if "NO_SUCH_BUCKET" in detail:
+        detail = "no such bucket"
+    elif _DENIED.search(detail):
+        detail = f"not permitted: do the credentials fit the store? ({detail})"
+    return UsageError(": ".join(part for part in (location, what, detail) if part))
 
 
 def write(location: str, content: bytes) -> None:
@@ -277,7 +348,7 @@ def write(location: str, content: bytes) -> None:
     """
     where, path = locate(location)
     try:
-        where.create_dir(path.rpartition("/")[0] or "/", recursive=True)
+        _make_folder(where, path)
         if isinstance(where, fs.LocalFileSystem):  # an object store shows an object only when it is whole; a disk, not
             with open(path + ".part", "wb") as file:
                 file.write(content)
@@ -286,25 +357,52 @@ def write(location: str, content: bytes) -> None:
             with where.open_output_stream(path) as stream:
                 stream.write(content)
     except OSError as error:
-        raise UsageError(f"{location}: cannot be written: {error.strerror or error}") from error
+        raise refused(location, error, "cannot be written") from error
+
+
+def _make_folder(where: fs.FileSystem, path: str) -> None:
+    """Make the folders above a path, on storages that have folders: S3 would make objects of them."""
+    if not isinstance(where, fs.S3FileSystem):
+        where.create_dir(path.rpartition("/")[0] or "/", recursive=True)
 
 
 def move(location: str, target: str) -> None:
     """Move a file on its storage, into the place of one that is there, making the folders above it."""
     where, path = locate(location)
     place = locate(target)[1]
-    where.create_dir(place.rpartition("/")[0] or "/", recursive=True)
+    _make_folder(where, place)
     where.move(path, place)
 
 
 def delete(location: str) -> None:
-    """Delete a file, or a folder with all that is in it; neither is there afterwards."""
+    """Delete a file, or a folder with all that is in it; neither is there afterwards.
+
+    Raises
+    ------
+    UsageError, Outage
+        If it cannot be deleted.
+    """
     where, path = locate(location)
-    info = where.get_file_info(path)
-    if info.type == fs.FileType.Directory:
+    info = _info(location)
+    try:
+        if info.type == fs.FileType.Directory:
+            _delete_folder(where, path)
+        elif info.type != fs.FileType.NotFound:
+            where.delete_file(path)
+    except OSError as error:
+        raise refused(location, error, "cannot be deleted") from error
+
+
+def _delete_folder(where: fs.FileSystem, path: str) -> None:
+    try:
         where.delete_dir(path)
-    elif info.type != fs.FileType.NotFound:
-        where.delete_file(path)
+    except OSError:
+        # A gateway that shows a disk as a store has real folders, and refuses to delete one before what is in it.
+        below = where.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+        folders = [info.path for info in below if info.type == fs.FileType.Directory]
+        for folder in [*sorted(folders, key=lambda folder: folder.count("/"), reverse=True), path]:
+            with suppress(FileNotFoundError):  # it went with the last thing in it
+                where.delete_dir(folder)
 
 
 def require_writable(location: str) -> None:

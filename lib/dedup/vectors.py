@@ -98,7 +98,7 @@ def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.St
                     yield some.column("sha256"), matrix(some.column("features"), width)
                     done += some.num_rows
         except (OSError, pa.ArrowInvalid) as error:
-            raise UsageError(f"{file}: a file of features cannot be read: {str(error).splitlines()[0]}") from error
+            raise storage.refused(file, error, "a file of features cannot be read") from error
         if done < len(rows):
             raise UsageError(f"{file}: a file of features has other rows than when it was listed")
 

@@ -9,13 +9,23 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 from tests.samples import ROOT, WEIGHTS, Lake, make_lake
+from tests.store import Gateway, environment
 
 from dedup import extraction, images, weights
 from dedup.model import Model
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def gateway() -> Iterator[Gateway]:
+    """Return where S3 is, for the driver and for Python workers: they keep the variables that Spark began with."""
+    made = Gateway()
+    os.environ.update(environment(made.port))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def spark(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     # Python workers import the library from its sources; the cluster level proves that the zip is enough.
     os.environ["PYTHONPATH"] = str(ROOT / "lib")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -1,0 +1,150 @@
+"""Images in a bucket of a real S3 server, tables on the disk: what is listed, what vanishes, what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from tests.samples import WEIGHTS, make_images, picture
+from tests.store import Gateway, Store, environment
+
+from dedup import extraction, images, storage, tables, weights
+from dedup.errors import Outage, Reason, Reject, UsageError
+from dedup.model import Model
+
+ODD = ("a b/ü ä.png", "x=1/日本.png", "%20/100%.png", "#1/?&+'()[*].png", "set/.hidden.png")
+
+
+@pytest.fixture
+def store(tmp_path: Path, gateway: Gateway) -> Iterator[Store]:
+    """Return a store that is reached through the gateway."""
+    made = Store(tmp_path / "store")
+    made.start()
+    gateway.stand_before(made)
+    yield made
+    made.kill()
+    gateway.stand_before(None)
+
+
+def put(bucket: Path, names: tuple[str, ...]) -> None:
+    for seed, name in enumerate(names):
+        (bucket / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed).save(bucket / name)
+
+
+def rejects(rows: str, spark: SparkSession) -> dict[str, str]:
+    found = tables.read(spark, rows, "rejects").collect()
+    return {row["path"].rpartition("/")[2]: row["reason"] for row in found}
+
+
+def test_names_are_what_they_are(store: Store) -> None:
+    bucket = store.bucket("photos")
+    put(bucket, ODD)
+    found = {entry.path: entry for entry in storage.listing("s3a://photos")}
+    assert set(found) == {f"s3a://photos/{name}" for name in ODD}
+    for name in ODD:
+        content = (bucket / name).read_bytes()
+        assert found[f"s3a://photos/{name}"].length == len(content)
+        assert storage.read(f"s3a://photos/{name}") == content
+    assert {entry.path for entry in storage.listing("s3a://photos/a*/*.png")} == {"s3a://photos/a b/ü ä.png"}
+
+
+def test_what_is_written_is_there_what_is_deleted_is_gone_and_a_folder_is_no_object(store: Store) -> None:
+    bucket = store.bucket("out")
+    storage.write("s3a://out/a b/mark", b"done")
+    assert [entry.path for entry in storage.listing("s3a://out")] == ["s3a://out/a b/mark"]
+    storage.move("s3a://out/a b/mark", "s3a://out/c/d/mark")
+    assert storage.names("s3a://out/c") == ["d"]
+    assert storage.read("s3a://out/c/d/mark") == b"done"
+    storage.write("s3a://out/c/x/y/z", b"")
+    storage.delete("s3a://out/c")
+    assert not storage.exists("s3a://out/c")
+    assert not (bucket / "c").exists()
+
+
+def test_objects_that_vanish_or_change_are_rejects(spark: SparkSession, store: Store, tmp_path: Path) -> None:
+    bucket = store.bucket("photos")
+    make_images(bucket, 12)
+    features = f"{tmp_path}/features"
+    images.ingest(spark, "s3a://photos", features, keep_bytes=False)
+    first, second, *_ = sorted(bucket.rglob("cloud*"))
+    first.unlink()
+    second.write_bytes(b"others")
+    done = extraction.extract(spark, features, features, Model(weights.load(WEIGHTS), "float32"))
+    assert (done.files, done.described, done.rejected) == (12, 10, 2)
+    assert rejects(features, spark) == {first.name: Reason.MISSING, second.name: Reason.CHANGED}
+
+
+def test_an_object_that_changes_between_listing_and_reading_is_told(store: Store) -> None:
+    bucket = store.bucket("photos")
+    put(bucket, ("a.png", "b.png"))
+    rows = {entry.path: images._listed(entry) for entry in storage.listing("s3a://photos")}
+    (bucket / "a.png").write_bytes(b"shorter")
+    (bucket / "b.png").unlink()
+    assert images._read(True, rows["s3a://photos/a.png"])["reason"] == Reason.CHANGED
+    assert images._read(True, rows["s3a://photos/b.png"])["reason"] == Reason.MISSING
+
+
+@pytest.fixture
+def others_secret(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have another secret than the store."""
+    secret = environment(gateway.port, "another")["AWS_SECRET_ACCESS_KEY"]
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    storage._root.cache_clear()
+    yield secret
+    storage._root.cache_clear()
+
+
+def test_wrong_credentials_are_one_line_and_reject_a_file(store: Store, others_secret: str) -> None:
+    put(store.bucket("photos"), ("a.png",))
+    for ask in (storage.exists, storage.names, storage.require_writable, lambda at: list(storage.listing(at))):
+        with pytest.raises(UsageError, match=r"^s3a://photos/x.*: not permitted: do the credentials fit") as caught:
+            ask("s3a://photos/x")
+        assert "\n" not in str(caught.value)
+        assert others_secret not in str(caught.value)
+    with pytest.raises(Reject) as rejected:
+        storage.read("s3a://photos/a.png")
+    assert rejected.value.reason == Reason.PERMISSION
+
+
+def test_a_missing_bucket_is_said(store: Store) -> None:
+    with pytest.raises(UsageError, match=r"^s3a://nowhere/t: cannot be written: no such bucket$"):
+        storage.require_writable("s3a://nowhere/t")
+    assert list(storage.listing("s3a://nowhere/t")) == []
+
+
+def test_a_store_that_is_away_for_a_while_is_waited_for(store: Store, gateway: Gateway) -> None:
+    put(store.bucket("photos"), ("a.png",))
+    gateway.stand_before(store, lambda number: 503 if number <= 4 else 0.0)
+    assert storage.read("s3a://photos/a.png") == (store.folder / "photos" / "a.png").read_bytes()
+    assert gateway.refused == 4
+
+
+def test_a_store_that_stays_away_is_nobody_elses_fault(
+    store: Store, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store.bucket("photos"), ("a.png",))
+    monkeypatch.setattr(storage, "_ATTEMPTS", 2)
+    storage._root.cache_clear()  # a client is made with so many attempts
+    store.kill()
+    gateway.stand_before(None)
+    for ask in (storage.read, storage.exists, storage.names, storage.require_writable):
+        with pytest.raises(Outage, match=r"^s3a://photos/a\.png.*: the storage does not answer"):
+            ask("s3a://photos/a.png")
+    storage._root.cache_clear()
+
+
+def test_a_bucket_is_ingested_although_requests_fail_and_wait(
+    spark: SparkSession, store: Store, gateway: Gateway, tmp_path: Path
+) -> None:
+    bucket = store.bucket("photos")
+    make_images(bucket, 40)
+    gateway.stand_before(store, lambda number: 503 if number % 4 == 0 else 0.5 if number % 7 == 0 else 0.0)
+    done = images.ingest(spark, "s3a://photos", f"{tmp_path}/table")
+    assert (done.files, done.kept, done.rejected) == (40, 40, 0)
+    found = {row["path"]: bytes(row["content"]) for row in tables.read(spark, f"{tmp_path}/table", "images").collect()}
+    assert found == {f"s3a://photos/{path.relative_to(bucket)}": path.read_bytes() for path in bucket.rglob("cloud*")}
+    assert gateway.refused > 10
+    assert gateway.late > 3

@@ -1,0 +1,172 @@
+"""A real S3 server on loopback, versitygw, whose buckets are folders; and a proxy before it that has faults."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEY, SECRET = "alice", "a secret of hers"
+
+
+def environment(port: int, secret: str = SECRET) -> dict[str, str]:
+    """Return the variables by which clients find a store."""
+    return {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Store:
+    """The server; it can be killed and started again.
+
+    Parameters
+    ----------
+    folder
+        Where it keeps its buckets.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def bucket(self, name: str) -> Path:
+        """Make a bucket, and return the folder that holds its objects."""
+        made = self.folder / name
+        made.mkdir(parents=True)
+        return made
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        program = shutil.which("versitygw", path=f"{os.environ['PATH']}:{Path.home()}/go/bin")
+        if program is None:
+            pytest.skip("no S3 server: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        address = ("--port", f"127.0.0.1:{self.port}")
+        secrets = {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET}
+        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, *address, "posix", str(self.folder)], env=os.environ | secrets, stdout=log, stderr=log
+            )
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise TimeoutError("the S3 server does not answer")
+
+    def kill(self) -> None:
+        """End the server as a machine ends that loses its power."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+def none(_: int) -> float:
+    """Let every request through at once."""
+    return 0.0
+
+
+class Gateway:
+    """A proxy before a store that answers some requests with an error, and some late. Its port outlives the stores."""
+
+    def __init__(self) -> None:
+        self.stand_before(None)
+        lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if self.headers.get("Transfer-Encoding") == "chunked":
+                    while size := int(self.rfile.readline().partition(b";")[0], 16):
+                        body += self.rfile.read(size)
+                        self.rfile.readline()
+                    while self.rfile.readline().strip():
+                        pass
+                with lock:
+                    outer.requests += 1
+                    found = outer.fault(outer.requests)
+                    outer.refused += isinstance(found, int)
+                    outer.late += isinstance(found, float) and found > 0
+                    store = outer.store
+                if isinstance(found, int) or store is None:
+                    self.send_response(found if isinstance(found, int) else 503)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                time.sleep(found)
+                there = http.client.HTTPConnection("127.0.0.1", store.port, timeout=60)
+                there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    if name.lower() not in {"connection", "expect", "transfer-encoding", "content-length"}:
+                        there.putheader(name, value)
+                if body or self.command in {"PUT", "POST"}:
+                    there.putheader("Content-Length", str(len(body)))
+                there.endheaders(body)
+                answer = there.getresponse()
+                content = answer.read()
+                self.send_response_only(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in {"connection", "transfer-encoding", "content-length"}:
+                        self.send_header(name, value)
+                length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+                if length is not None:
+                    self.send_header("Content-Length", length)
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stand_before(self, store: Store | None, fault: Callable[[int], int | float] = none) -> None:
+        """Send requests to a store from now on.
+
+        Parameters
+        ----------
+        store
+            Where requests go.
+        fault
+            Given the number of a request, from 1 up: an HTTP status, an int, to refuse it with, or the seconds, a
+            float, that it is held back.
+        """
+        self.store, self.fault = store, fault
+        self.refused = self.late = self.requests = 0
+
+    def close(self) -> None:
+        """End the proxy."""
+        self._server.shutdown()
+        self._server.server_close()
