@@ -108,18 +108,21 @@ if not target.exists() or target.read_bytes() != data.getvalue():
 EOF
 }
 
-# A file of packages holds coordinates, those to leave out with a minus; {hadoop} is the version that PySpark holds.
-add_packages() {
-  local line hadoop
+# Spark comes without the library for s3a: locations. It is fetched once, by the Ivy that PySpark holds.
+ensure_s3a() {
+  local folder=$venv/s3a hadoop stamp java=${JAVA_HOME:+$JAVA_HOME/bin/}java
   hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
-  while read -r line; do
-    line=${line//\{hadoop\}/${hadoop#hadoop-client-api-}}
-    case $line in
-      "" | "#"*) ;;
-      -*) own_exclusions=${own_exclusions:+$own_exclusions,}${line#-} ;;
-      *) own_packages=${own_packages:+$own_packages,}$line ;;
-    esac
-  done <"$1"
+  stamp="$hadoop $(cksum <"$root/conf/s3a.xml")"
+  [ "$(cat "$folder/.fetched" 2>/dev/null)" != "$stamp" ] || return 0
+  say "fetching the library by which Spark reads s3a: locations, 41 MB, once"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  "$java" -Dhadoop="${hadoop#hadoop-client-api-}" -cp "$(echo "$SPARK_HOME"/jars/ivy-*.jar)" org.apache.ivy.Main -warn \
+    -ivy "$root/conf/s3a.xml" -cache "$folder/cache" -types jar bundle -retrieve "$folder/[artifact]-[revision].[ext]" \
+    >"$folder/log" 2>&1 ||
+    fail "the library for s3a: locations cannot be fetched, $folder/log says why: try again, or name your own by --jars or --packages"
+  rm -rf "$folder/cache"
+  printf '%s\n' "$stamp" >"$folder/.fetched"
 }
 
 # Where a store is, not who may read it: secrets do not belong into options, which other users of a machine can see.
@@ -139,8 +142,7 @@ master=${MASTER:-}
 options=()
 own_properties=
 own_files=
-own_packages=
-own_exclusions=
+own_jars=
 deploy_mode=client
 job=
 while [ $# -gt 0 ]; do
@@ -154,10 +156,8 @@ while [ $# -gt 0 ]; do
     --master) [ $# -gt 1 ] || fail "--master needs a value"; master=$2; shift 2 ;;
     --py-files=*) own_files=${1#*=}; shift ;;
     --py-files) [ $# -gt 1 ] || fail "--py-files needs a value"; own_files=$2; shift 2 ;;
-    --packages=*) own_packages=${1#*=}; shift ;;
-    --packages) [ $# -gt 1 ] || fail "--packages needs a value"; own_packages=$2; shift 2 ;;
-    --exclude-packages=*) own_exclusions=${1#*=}; shift ;;
-    --exclude-packages) [ $# -gt 1 ] || fail "--exclude-packages needs a value"; own_exclusions=$2; shift 2 ;;
+    --jars=*) own_jars=${1#*=}; shift ;;
+    --jars) [ $# -gt 1 ] || fail "--jars needs a value"; own_jars=$2; shift 2 ;;
     --deploy-mode=*) deploy_mode=${1#*=}; shift ;;
     --deploy-mode) [ $# -gt 1 ] || fail "--deploy-mode needs a value"; deploy_mode=$2; shift 2 ;;
     --version | --verbose | -v | --supervise | --load-spark-defaults | --*=*) options+=("$1"); shift ;;
@@ -205,17 +205,21 @@ esac
 # A user's own --driver-java-options win: they come last.
 logging="\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\""
 
-# Spark comes without the library for s3a: locations; whoever names hadoop-aws has one already.
+# Whoever names hadoop-aws has a library of their own.
 case "$*" in
   *s3a://*)
-    case "$own_packages ${options[*]:-}" in
+    case "$own_jars ${options[*]:-}" in
       *hadoop-aws*) ;;
-      *) add_packages "$root/conf/s3a.packages" ;;
+      *)
+        ensure_s3a
+        own_jars=${own_jars:+$own_jars,}$(printf '%s,' "$venv"/s3a/*.jar)
+        own_jars=${own_jars%,}
+        ;;
     esac
-    pass_store_on ;;
+    pass_store_on
+    ;;
 esac
-[ -z "$own_packages" ] || options+=(--packages "$own_packages")
-[ -z "$own_exclusions" ] || options+=(--exclude-packages "$own_exclusions")
+[ -z "$own_jars" ] || options+=(--jars "$own_jars")
 
 # Without a locale the JVM takes every letter beyond ASCII in an argument for a question mark.
 case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in

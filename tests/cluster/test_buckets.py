@@ -1,0 +1,139 @@
+"""All jobs through submit.sh with everything in buckets of a real S3 server, which dies and comes back."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.cluster.conftest import bad_use, wait_for
+from tests.cluster.test_jobs import vectors
+from tests.samples import ROOT, WEIGHTS, picture
+from tests.store import Store
+from tests.store import environment as found
+
+Submit = Callable[..., subprocess.Popen[str]]
+
+ODD = ("a b/ü ä.png", "x=1/日本.png", "%20/100%.png", "#1/+&'().png")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    made = Store(tmp_path_factory.mktemp("store") / "buckets")
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def on_store(store: Store, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Submit:
+    """Return `submit` with the variables by which the store is found."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def start(*words: str, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(ROOT / "submit.sh"), *words],
+            cwd=elsewhere,
+            env=environment | found(store.port) | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def finished(job: subprocess.Popen[str]) -> str:
+    out, err = job.communicate(timeout=400)
+    assert job.returncode == 0, err
+    return out
+
+
+def test_jobs_make_in_buckets_what_they_make_on_a_disk(
+    store: Store, on_store: Submit, images: Path, local: Path
+) -> None:
+    photos, out = store.bucket("photos"), store.bucket("out")
+    files = sorted(path for path in images.rglob("*") if path.is_file())
+    for path in files:
+        copy = photos / path.relative_to(images)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    for path, name in zip(files, ODD, strict=False):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(path.read_bytes())
+
+    said = finished(on_store("ingest", "--images", "s3a://photos", "--table", "s3a://out/the lake"))
+    assert "124 files = 124 in the table + 0 rejected; 124 read now" in said
+    again = finished(on_store("ingest", "--images", "s3a://photos", "--table", "s3a://out/the lake"))
+    assert "124 files = 124 in the table + 0 rejected; 0 read now" in again
+
+    extract = ("extract", "--table", "s3a://out/the lake", "--features", "s3a://out/features", "--weights", WEIGHTS)
+    job = on_store(*extract)
+    wait_for("the first rows", lambda: (out / "features/_models").exists() or job.poll(), 120)
+    assert job.poll() is None, "there is work left when the server dies"
+    store.kill()
+    time.sleep(4)
+    store.start()
+    job.communicate(timeout=400)
+    assert job.returncode in {0, 1}, "it waits for the store, or says that it does not answer"
+    said = finished(on_store(*extract))
+    assert "124 files = 124 with features + 0 rejected" in said
+    assert "120 different contents" in said
+    assert vectors(out / "features") == vectors(local / "features")
+
+    asked = f"s3a://photos/{ODD[0]}"
+    query = ("query", "--features", "s3a://out/features", "--query", asked, "--report", "s3a://out/report")
+    assert asked in finished(on_store(*query))
+    assert "<img" in (out / "report/report.html").read_text()
+
+    said = finished(on_store("deduplicate", "--features", "s3a://out/features", "--output", "s3a://out/dd", "--csv"))
+    assert "124 files" in said
+    lines = (out / "dd/manifest.csv").read_text().splitlines()
+    assert len(lines) == 125
+    assert not [path for path in (out / "dd").iterdir() if path.name.startswith("_scratch")]
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "says"),
+    [
+        (
+            ("ingest", "--images", "s3a://photos", "--table", "s3a://out/t"),
+            {"AWS_SECRET_ACCESS_KEY": "not hers"},
+            "s3a://photos: not permitted: do the credentials fit the store?",
+        ),
+        (
+            ("ingest", "--images", "s3a://photos", "--table", "s3a://nowhere/t"),
+            {},
+            "s3a://nowhere/t: cannot be written: no such bucket",
+        ),
+        (
+            ("ingest", "--images", "s3a://nowhere", "--table", "s3a://out/t"),
+            {},
+            "s3a://nowhere: no such file, folder or pattern",
+        ),
+    ],
+)
+def test_bad_use_of_a_store_is_one_line(
+    words: tuple[str, ...], variables: dict[str, str], says: str, store: Store, on_store: Submit
+) -> None:
+    for name in ("photos", "out"):
+        (store.folder / name).mkdir(exist_ok=True)
+    said = bad_use(on_store(*words, **variables))
+    assert says in said
+    assert "not hers" not in said
+
+
+def test_whoever_brings_hadoop_aws_is_trusted_to_bring_it(store: Store, on_store: Submit, tmp_path: Path) -> None:
+    for name in ("few", "out"):
+        (store.folder / name).mkdir(exist_ok=True)
+    picture(1).save(store.folder / "few" / "a.png")
+    with zipfile.ZipFile(tmp_path / "hadoop-aws.jar", "w") as empty:
+        empty.writestr("META-INF/MANIFEST.MF", "")
+    job = on_store("--jars", f"{tmp_path}/hadoop-aws.jar", "ingest", "--images", "s3a://few", "--table", "s3a://out/t")
+    out, err = job.communicate(timeout=120)
+    assert job.returncode == 2, err
+    assert "\nerror: Spark lacks the library for s3a: locations: " in out + err
+    assert "Traceback" not in out + err
