@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from dedup import (
     candidates,
+    claims,
     contents,
     gallery,
     groups,
@@ -29,6 +30,7 @@ from dedup import (
     vectors,
 )
 from dedup import state as states
+from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.summary import Deduplicated, Request
 
@@ -44,7 +46,8 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
     Raises
     ------
     UsageError
-        If there are no features, the thresholds are another model's, or the output cannot be written.
+        If there are no features, the thresholds are another model's, the output cannot be written, or another run
+        writes there.
     RuntimeError
         If the counts do not add up.
     """
@@ -61,9 +64,16 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
         raise UsageError(f"{output}: the output needs another place than the features")
     model = _model(request, list(locations))
     storage.require_writable(output)
-    for name in storage.names(output):
-        if name.startswith("_scratch-"):  # of a run that was killed
-            storage.delete(f"{output}/{name}")
+    with claims.claimed(output, "deduplicate") as claim:
+        for name in storage.names(output):
+            if name.startswith("_scratch-"):  # of a run that was killed
+                storage.delete(f"{output}/{name}")
+        return _deduplicate(spark, request, output, locations, model, claim)
+
+
+def _deduplicate(
+    spark: SparkSession, request: Request, output: str, locations: dict[str, bool], model: str, claim: Claim
+) -> Deduplicated:
     folder = f"{output}/_scratch-{uuid.uuid4().hex[:8]}"
     try:
         with rounds.held(contents.files(spark, locations, model)) as files:
@@ -71,7 +81,7 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
                 raise UsageError(f"{request.features}: no image has features of {model}")
             others = contents.others(spark, locations, model, files)
             keepers.check_protected(request.policy, files)
-            return _Run(spark, request, output, folder, model, locations, files).finish(others)
+            return _Run(spark, request, output, folder, model, locations, files, claim).finish(others)
     finally:
         storage.delete(folder)
 
@@ -99,7 +109,9 @@ class _Run:
         model: str,
         locations: dict[str, bool],
         files: DataFrame,
+        claim: Claim,
     ) -> None:
+        self._claim = claim
         self._spark, self._request, self._output, self._folder = spark, request, output, folder
         self._files, self._model = files, model
         self._vectors = contents.vectors(spark, locations, model)
@@ -143,6 +155,7 @@ class _Run:
                 f"{self._folder}/search",
             ).run(self._request.way)
             near = self._known(live).unionByName(found.pairs.select(*tables.SCHEMAS["pairs"].names)).distinct()
+            self._claim.require()
             near_part = tables.replace(near, self._output, "pairs")
             parts = self._settled(live, parts)
             first = live.groupBy("vector").agg(F.min("sha256").alias("first"))
@@ -237,6 +250,7 @@ class _Run:
         )
         rows = groups.kept(rows, f"{self._folder}/built")
         counts = manifest.check_counts(rows, self._files)
+        self._claim.require()
         # A run that is stopped here is run again, and must not log its merges twice.
         logged = tables.read(self._spark, self._output, "merges").drop("part")
         new = merges.join(logged, merges.columns, how="left_anti")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, images, models, rounds, storage, tables
+from dedup import claims, delivery, images, models, rounds, storage, tables
+from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.features import Source, describe, files_of, has_bytes, under
 from dedup.model import Model
@@ -42,7 +43,7 @@ def extract(spark: SparkSession, table: str, location: str, model: Model) -> Ext
     Raises
     ------
     UsageError
-        If there is no table of images, or the features cannot be written.
+        If there is no table of images, the features cannot be written, or another run writes there.
     """
     table, location = storage.absolute(table), storage.absolute(location)
     tables.require(table, "images")
@@ -50,7 +51,11 @@ def extract(spark: SparkSession, table: str, location: str, model: Model) -> Ext
     storage.require_writable(location)
     if location != table and tables.exists(location, "images") and has_bytes(tables.read(spark, location, "images")):
         raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
-    model = models.begun(model, location)
+    with claims.claimed(location, "extract") as claim:
+        return _extract(spark, table, location, models.begun(model, location), claim)
+
+
+def _extract(spark: SparkSession, table: str, location: str, model: Model, claim: Claim) -> Extracted:
     made = Made(model.id, model.weights.source, model.precision, model.arithmetic.ranges, complete=False)
     made.save(location)
     unread = images.unread(spark, table)
@@ -61,8 +66,9 @@ def extract(spark: SparkSession, table: str, location: str, model: Model) -> Ext
     ):
         counts = rounds.counted(todo)
         listed = beside.submit(_list, files, table, location)
-        parts = _compute(todo, counts, table, location, model, listed) if counts else []
+        parts = _compute(todo, counts, table, location, model, claim, listed) if counts else []
         listed.result()
+        claim.require()
         _reject(files, unread, location, model.id, parts)
         found, stale = _count(files, unread, location, model.id)
     for name in ("images", "rejects"):
@@ -91,6 +97,7 @@ def _compute(
     table: str,
     location: str,
     model: Model,
+    claim: Claim,
     listed: Future[None],
 ) -> list[str]:
     """Put contents through the network, round by round, and return the new parts of the rejects."""
@@ -103,6 +110,7 @@ def _compute(
         def work(rows: DataFrame, first: int, last: int) -> None:
             given = source.contents(rows, first, last)
             with rounds.held(describe(given, model, parcel)) as described:
+                claim.require()
                 good = described.where("reason is null").withColumn("model", F.lit(model.id))
                 tables.append(good, location, "features")
                 bad = described.where("reason is not null")

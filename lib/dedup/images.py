@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import rounds, storage, tables
+from dedup import claims, rounds, storage, tables
 from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 
@@ -117,7 +117,7 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
     Raises
     ------
     UsageError
-        If there are no files, or the table cannot be written.
+        If there are no files, the table cannot be written, or another run writes there.
     """
     source, table = storage.absolute(source), storage.absolute(table)
     if source == table:
@@ -125,7 +125,7 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
     there = storage.exists(source)  # a store that may not be read says so here, not in the log of a task
     storage.require_writable(table)
     own = F.col("path").startswith(f"{table}/")
-    with rounds.held(listing(spark, source).where(~own)) as files:
+    with claims.claimed(table, "ingest") as claim, rounds.held(listing(spark, source).where(~own)) as files:
         total = files.count()
         if not total:
             nothing = "no files in it" if there else "no such file, folder or pattern"
@@ -137,13 +137,15 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
             def work(rows: DataFrame, first: int, last: int) -> None:
                 read_all = partial(_read_all, keep_bytes=keep_bytes)
                 with rounds.held(rounds.spread(rows).mapInArrow(read_all, ddl(_READ))) as read:
+                    claim.require()
                     tables.append(read.where("reason is null"), table, "images")
                     parts.extend(_reject(read, table))
 
             count = rounds.run(todo, rounds.counted(todo), work, "ingest")
+        claim.require()
         done = _settle(files, table, parts, total, count)
-    tables.tidy(table, "rejects")
-    storage.delete(_unfinished(table))
+        tables.tidy(table, "rejects")
+        storage.delete(_unfinished(table))
     return done
 
 

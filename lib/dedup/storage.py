@@ -10,6 +10,7 @@ import fnmatch
 import os
 import re
 import stat
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -350,9 +351,10 @@ def write(location: str, content: bytes) -> None:
     try:
         _make_folder(where, path)
         if isinstance(where, fs.LocalFileSystem):  # an object store shows an object only when it is whole; a disk, not
-            with open(path + ".part", "wb") as file:
+            part = f"{path}.{uuid.uuid4().hex[:8]}.part"  # another writer has its own
+            with open(part, "wb") as file:
                 file.write(content)
-            os.replace(path + ".part", path)
+            os.replace(part, path)
         else:
             with where.open_output_stream(path) as stream:
                 stream.write(content)

@@ -125,3 +125,16 @@ def test_a_job_that_fails_does_not_end_in_0(submit: Submit, local: Path, tmp_pat
     job = submit("query", "--features", str(broken), "--query", "a" * 64)
     _, err = job.communicate(timeout=120)
     assert job.returncode not in (0, None), err
+
+
+def test_two_runs_at_once_on_one_output_are_one_run_and_a_line(submit: Submit, local: Path, tmp_path: Path) -> None:
+    features = tmp_path / "features"
+    extract = ("extract", "--table", f"{local}/table", "--features", str(features), "--weights", WEIGHTS)
+    first = submit(*extract)
+    wait_for("the first run", lambda: (features / "_running").exists() or first.poll(), 120)
+    said = bad_use(submit(*extract))
+    assert f"{features}: another run writes there (extract on " in said
+    _, err = first.communicate(timeout=300)
+    assert first.returncode == 0, err
+    assert vectors(features) == vectors(local / "features")
+    assert not (features / "_running").exists()

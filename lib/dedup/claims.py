@@ -1,0 +1,167 @@
+"""One run at a time on an output: whoever writes there keeps a file that says so, and keeps changing it.
+
+Storages have no locks in common, and a killed run cannot take its mark away. So a mark counts for as long as it
+changes: that needs no clock of another machine, and nothing that a kill could leave locked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from dedup import storage
+from dedup.errors import Outage, Reject, UsageError
+
+BEAT = 5.0
+"""Seconds after which a mark is changed again."""
+
+_SILENCE = 4  # beats without a change after which a run is dead
+_SETTLE = 0.5  # seconds in which another run that begins at the same time shows its own mark
+
+_log = logging.getLogger(__name__)
+
+
+class Claim:
+    """The right of one run to write to an output, for as long as it is its own."""
+
+    def __init__(self, location: str, job: str) -> None:
+        self._location, self._file = location, f"{location}/_running"
+        self._mark = {
+            "run": uuid.uuid4().hex,
+            "job": job,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._lost = False
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name=f"claim of {location}", daemon=True)
+
+    def begin(self) -> None:
+        """Take the claim.
+
+        Raises
+        ------
+        UsageError
+            If another run writes there.
+        """
+        there = self._look()
+        if there is not None and self._lives(there):
+            raise self._refusal(there)
+        self._write(0)
+        time.sleep(_SETTLE)
+        there = self._look()
+        if there is not None and there.get("run") != self._mark["run"]:
+            raise self._refusal(there)
+        self._heart.start()
+
+    def require(self) -> None:
+        """Make sure, before something is made to count, that the claim is still this run's.
+
+        Raises
+        ------
+        UsageError
+            If another run has taken it, as this one had stood still for long.
+        """
+        if self._lost:
+            raise UsageError(f"{self._location}: another run took over, as this one stood still: let only one go on")
+
+    def end(self) -> None:
+        """Give the claim back."""
+        self._ended.set()
+        if self._heart.ident is not None:
+            self._heart.join()
+        try:
+            there = self._look()
+            if there is not None and there.get("run") == self._mark["run"]:
+                storage.delete(self._file)
+        except (UsageError, Outage) as error:  # the work is done; the next run sees that the mark does not change
+            _log.warning("%s", error)
+
+    def _beat(self) -> None:
+        number = 0
+        while not self._ended.wait(BEAT):
+            number += 1
+            try:
+                there = self._look()
+                if there is not None and there.get("run") != self._mark["run"]:
+                    self._lost = True
+                    return
+                self._write(number)
+            except (UsageError, Outage) as error:  # the work itself finds out whether the storage is gone for good
+                _log.warning("%s", error)
+
+    def _write(self, beat: int) -> None:
+        storage.write(self._file, json.dumps(self._mark | {"beat": beat}).encode())
+
+    def _look(self) -> dict[str, object] | None:
+        """Return the mark that is there, or None; one that cannot be read is nobody's."""
+        try:
+            found = json.loads(storage.read(self._file))
+        except (Reject, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _lives(self, there: dict[str, object]) -> bool:
+        """Tell whether the run that left a mark still changes it."""
+        if there.get("host") == self._mark["host"] and not _runs(there.get("process")):
+            return False
+        _log.warning("%s: looking whether a run that did not end goes on: up to %g s", self._location, _SILENCE * BEAT)
+        end = time.monotonic() + _SILENCE * BEAT
+        while time.monotonic() < end:
+            time.sleep(BEAT / 5)
+            now = self._look()
+            if now is None:
+                return False
+            if now != there:
+                return True
+        return False
+
+    def _refusal(self, there: dict[str, object]) -> UsageError:
+        who = f"{there.get('job')} on {there.get('host')}, process {there.get('process')}, since {there.get('since')}"
+        return UsageError(f"{self._location}: another run writes there ({who}): wait for its end, or end it")
+
+
+def _runs(process: object) -> bool:
+    """Tell whether there is a process of this number on this machine."""
+    if not isinstance(process, int) or process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
+@contextmanager
+def claimed(location: str, job: str) -> Iterator[Claim]:
+    """Have an output to oneself for the time of a `with`.
+
+    Parameters
+    ----------
+    location
+        Where the job writes; it is there and can be written.
+    job
+        What the job is called.
+
+    Raises
+    ------
+    UsageError
+        If another run writes there.
+    """
+    claim = Claim(location, job)
+    claim.begin()
+    try:
+        yield claim
+    finally:
+        claim.end()
