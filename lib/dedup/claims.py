@@ -114,15 +114,16 @@ class Claim:
         """Tell whether the run that left a mark still changes it."""
         if there.get("host") == self._mark["host"] and not _runs(there.get("process")):
             return False
-        _log.warning("%s: looking whether a run that did not end goes on: up to %g s", self._location, _SILENCE * BEAT)
-        end = time.monotonic() + _SILENCE * BEAT
-        while time.monotonic() < end:
-            time.sleep(BEAT / 5)
+        ticks = 5
+        for tick in range(_SILENCE * ticks):
+            time.sleep(BEAT / ticks)
             now = self._look()
             if now is None:
                 return False
             if now != there:
                 return True
+            if tick == 2 * ticks:  # a run that lives would have been seen by now
+                _log.warning("%s: a run there did not end; waiting whether it goes on", self._location)
         return False
 
     def _refusal(self, there: dict[str, object]) -> UsageError:
