@@ -3,7 +3,7 @@
 #
 # Variables: MASTER (default local[*]), DEDUP_VENV (default .venv beside this file), DEDUP_BENCH_VENV (.venv-bench),
 # JAVA_HOME, PYTHON (the interpreter that makes the environment), PYSPARK_PYTHON (the workers' Python where it is not
-# the environment's).
+# the environment's), AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE (which S3: docs/running.md).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -108,32 +108,41 @@ if not target.exists() or target.read_bytes() != data.getvalue():
 EOF
 }
 
-# Spark comes without the library for s3a: locations. It is fetched once, by the Ivy that PySpark holds.
-ensure_s3a() {
-  local folder=$venv/s3a hadoop stamp java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+# Spark comes without the library for s3a: locations. It is fetched once, by the Ivy that PySpark holds, into a folder
+# that is there only when it is whole. Prints the folder.
+s3a_library() {
+  local folder part hadoop java=${JAVA_HOME:+$JAVA_HOME/bin/}java
   hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
-  stamp="$hadoop $(cksum <"$root/conf/s3a.xml")"
-  [ "$(cat "$folder/.fetched" 2>/dev/null)" != "$stamp" ] || return 0
-  say "fetching the library by which Spark reads s3a: locations, 41 MB, once"
-  rm -rf "$folder"
-  mkdir -p "$folder"
-  "$java" -Dhadoop="${hadoop#hadoop-client-api-}" -cp "$(echo "$SPARK_HOME"/jars/ivy-*.jar)" org.apache.ivy.Main -warn \
-    -ivy "$root/conf/s3a.xml" -cache "$folder/cache" -types jar bundle -retrieve "$folder/[artifact]-[revision].[ext]" \
-    >"$folder/log" 2>&1 ||
-    fail "the library for s3a: locations cannot be fetched, $folder/log says why: try again, or name your own by --jars or --packages"
-  rm -rf "$folder/cache"
-  printf '%s\n' "$stamp" >"$folder/.fetched"
+  hadoop=${hadoop#hadoop-client-api-}
+  folder=$venv/s3a-$hadoop-$(cksum <"$root/conf/s3a.xml" | tr ' ' -)
+  if [ ! -d "$folder" ]; then
+    say "fetching the library by which Spark reads s3a: locations, 19 MB, once"
+    part=$folder.$$
+    mkdir -p "$part"
+    "$java" -Dhadoop="$hadoop" -cp "$(echo "$SPARK_HOME"/jars/ivy-*.jar)" org.apache.ivy.Main -warn \
+      -ivy "$root/conf/s3a.xml" -cache "$part/cache" -types jar bundle -retrieve "$part/[artifact]-[revision].[ext]" \
+      >"$part/log" 2>&1 ||
+      fail "the library for s3a: locations cannot be fetched, $part/log says why: try again, or name your own by --jars or --packages"
+    rm -rf "$part/cache" "$part/log"
+    mv -T "$part" "$folder" 2>/dev/null || rm -rf "$part" # another call was as fast
+  fi
+  printf '%s' "$folder"
 }
 
 # Where a store is, not who may read it: secrets do not belong into options, which other users of a machine can see.
 pass_store_on() {
-  local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} settings=()
-  for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION; do
-    [ -z "${!name:-}" ] || settings+=(--conf "spark.executorEnv.$name=${!name}")
+  local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
+  for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION AWS_DEFAULT_REGION; do
+    [ -n "${!name:-}" ] || continue
+    store+=(--conf "spark.executorEnv.$name=${!name}")
+    [ "$deploy_mode" = client ] ||
+      store+=(--conf "spark.yarn.appMasterEnv.$name=${!name}" --conf "spark.kubernetes.driverEnv.$name=${!name}")
   done
-  [ -z "$endpoint" ] || settings+=(--conf "spark.hadoop.fs.s3a.endpoint=$endpoint" --conf spark.hadoop.fs.s3a.path.style.access=true)
-  [ -z "$endpoint${AWS_REGION:-}" ] || settings+=(--conf "spark.hadoop.fs.s3a.endpoint.region=${AWS_REGION:-us-east-1}")
-  options=("${settings[@]}" "${options[@]}") # a user's own come last, and win
+  [ -z "$endpoint" ] || store+=(--conf "spark.hadoop.fs.s3a.endpoint=$endpoint" --conf spark.hadoop.fs.s3a.path.style.access=true)
+  [ -z "$endpoint$region" ] || store+=(--conf "spark.hadoop.fs.s3a.endpoint.region=${region:-us-east-1}")
+  # Hadoop's own list has no profile.
+  [ -z "${AWS_PROFILE:-}" ] ||
+    store+=(--conf "spark.hadoop.fs.s3a.aws.credentials.provider=org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider,org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider,software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider,org.apache.hadoop.fs.s3a.auth.ProfileAWSCredentialsProvider,org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider")
 }
 
 is_job() { [ -f "$root/jobs/$1.py" ]; }
@@ -149,7 +158,8 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
     test | bench) job=$1; shift; break ;;
-    --properties-file | --properties-file=*) own_properties=yes ;;
+    --properties-file=*) own_properties=${1#*=} ;;
+    --properties-file) own_properties=${2:-} ;;
   esac
   case $1 in
     --master=*) master=${1#*=}; shift ;;
@@ -208,18 +218,17 @@ logging="\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\""
 # Whoever names hadoop-aws has a library of their own.
 case "$*" in
   *s3a://*)
-    case "$own_jars ${options[*]:-}" in
-      *hadoop-aws*) ;;
-      *)
-        ensure_s3a
-        own_jars=${own_jars:+$own_jars,}$(printf '%s,' "$venv"/s3a/*.jar)
-        own_jars=${own_jars%,}
-        ;;
-    esac
-    pass_store_on
+    if [[ "$own_jars ${options[*]:-}" != *hadoop-aws* ]] && ! grep -qs hadoop-aws "$own_properties"; then
+      library=$(s3a_library)
+      own_jars=${own_jars:+$own_jars,}$(printf '%s,' "$library"/*.jar)
+      own_jars=${own_jars%,}
+    fi
     ;;
 esac
 [ -z "$own_jars" ] || options+=(--jars "$own_jars")
+store=()
+pass_store_on
+options=("${store[@]}" "${options[@]}") # a user's own --conf come last, and win
 
 # Without a locale the JVM takes every letter beyond ASCII in an argument for a question mark.
 case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in

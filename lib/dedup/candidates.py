@@ -237,9 +237,9 @@ def beyond(rows: Layout, layout: Layout) -> list[Task]:
 @lru_cache(_READ)
 def _read(path: str) -> Sketches:
     where, name = storage.locate(path)
-    block = pyarrow.parquet.read_table(
-        name, filesystem=where, columns=_BLOCK_COLUMNS, partitioning=None
-    ).combine_chunks()
+    with storage.asking(path, "cannot be read"):
+        table = pyarrow.parquet.read_table(name, filesystem=where, columns=_BLOCK_COLUMNS, partitioning=None)
+    block = table.combine_chunks()
     codes = block.column("code").combine_chunks() if block.num_rows else pa.array([], pa.binary())
     hashes = np.array(block.column("sha256").to_pylist(), "S64")
     numbers = [block.column(name).to_numpy() for name in ("length", "total", "label")]

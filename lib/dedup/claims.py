@@ -16,9 +16,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from dedup import storage
-from dedup.errors import Outage, Reject, UsageError
+from dedup.errors import Outage, Reason, Reject, UsageError
 
 BEAT = 5.0
 """Seconds after which a mark is changed again."""
@@ -38,6 +39,7 @@ class Claim:
             "run": uuid.uuid4().hex,
             "job": job,
             "host": socket.gethostname(),
+            "machine": _machine(),
             "process": os.getpid(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -50,8 +52,8 @@ class Claim:
 
         Raises
         ------
-        UsageError
-            If another run writes there.
+        UsageError, Outage
+            If another run writes there, or the storage does not tell.
         """
         there = self._look()
         if there is not None and self._lives(there):
@@ -59,8 +61,8 @@ class Claim:
         self._write(0)
         time.sleep(_SETTLE)
         there = self._look()
-        if there is not None and there.get("run") != self._mark["run"]:
-            raise self._refusal(there)
+        if self._is_anothers(there):
+            raise self._refusal(there or b"")
         self._heart.start()
 
     def require(self) -> None:
@@ -71,17 +73,16 @@ class Claim:
         UsageError
             If another run has taken it, as this one had stood still for long.
         """
-        if self._lost:
+        if self._lost or self._is_anothers(self._look()):
             raise UsageError(f"{self._location}: another run took over, as this one stood still: let only one go on")
 
     def end(self) -> None:
         """Give the claim back."""
         self._ended.set()
         if self._heart.ident is not None:
-            self._heart.join()
+            self._heart.join(BEAT)  # it may be waiting for a storage that is silent
         try:
-            there = self._look()
-            if there is not None and there.get("run") == self._mark["run"]:
+            if not self._is_anothers(self._look()):
                 storage.delete(self._file)
         except (UsageError, Outage) as error:  # the work is done; the next run sees that the mark does not change
             _log.warning("%s", error)
@@ -91,28 +92,33 @@ class Claim:
         while not self._ended.wait(BEAT):
             number += 1
             try:
-                there = self._look()
-                if there is not None and there.get("run") != self._mark["run"]:
+                if self._is_anothers(self._look()):
                     self._lost = True
                     return
                 self._write(number)
-            except (UsageError, Outage) as error:  # the work itself finds out whether the storage is gone for good
+            except Exception as error:  # the work itself finds out whether the storage is gone for good
                 _log.warning("%s", error)
 
     def _write(self, beat: int) -> None:
         storage.write(self._file, json.dumps(self._mark | {"beat": beat}).encode())
 
-    def _look(self) -> dict[str, object] | None:
-        """Return the mark that is there, or None; one that cannot be read is nobody's."""
+    def _look(self) -> bytes | None:
+        """Return the mark that is there, as it is, or None."""
         try:
-            found = json.loads(storage.read(self._file))
-        except (Reject, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+            return storage.read(self._file)
+        except Reject as reject:
+            if reject.reason == Reason.MISSING:
+                return None
+            raise UsageError(f"{self._file}: {reject.detail}") from reject
 
-    def _lives(self, there: dict[str, object]) -> bool:
+    def _is_anothers(self, there: bytes | None) -> bool:
+        """Tell whether a mark is another run's: one that is just being written may be anybody's, even this one's."""
+        return _parsed(there or b"").get("run", self._mark["run"]) != self._mark["run"]
+
+    def _lives(self, there: bytes) -> bool:
         """Tell whether the run that left a mark still changes it."""
-        if there.get("host") == self._mark["host"] and not _runs(there.get("process")):
+        mark = _parsed(there)
+        if mark.get("machine") == self._mark["machine"] and not _runs(mark.get("process")):
             return False
         ticks = 5
         for tick in range(_SILENCE * ticks):
@@ -126,9 +132,27 @@ class Claim:
                 _log.warning("%s: a run there did not end; waiting whether it goes on", self._location)
         return False
 
-    def _refusal(self, there: dict[str, object]) -> UsageError:
-        who = f"{there.get('job')} on {there.get('host')}, process {there.get('process')}, since {there.get('since')}"
+    def _refusal(self, there: bytes) -> UsageError:
+        mark = _parsed(there)
+        who = f"{mark.get('job')} on {mark.get('host')}, process {mark.get('process')}, since {mark.get('since')}"
         return UsageError(f"{self._location}: another run writes there ({who}): wait for its end, or end it")
+
+
+def _parsed(mark: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(mark)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _machine() -> str:
+    """Return what tells apart all places where numbers of processes are counted: names of machines do not."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # no Linux
+        return uuid.uuid4().hex
 
 
 def _runs(process: object) -> bool:

@@ -76,29 +76,41 @@ def run(main: Callable[[], object]) -> NoReturn:
     """Run a job's main function and end the process with its exit code."""
     try:
         main()
+    except UsageError as error:
+        _end(BAD_USE, str(error))
+    except Outage as error:
+        _end(FAILED, f"{error}{_AGAIN}")
     except Exception as error:
-        for kind, code, hint in ((UsageError, BAD_USE, ""), (Outage, FAILED, _AGAIN)):
-            if isinstance(error, kind):
-                _end(code, f"{error}{hint}")
-            # A task's error, in the report that Spark makes of it.
-            if told := re.search(rf"{re.escape(kind.__module__)}\.{kind.__name__}: (.+)", str(error)):
-                _end(code, f"{told[1]}{hint}")
-        for report, line in _OF_THE_JVM.items():
+        for report, code, line in _REPORTS:
             if told := re.search(report, str(error)):
-                _end(BAD_USE, told.expand(line))
+                _end(code, told.expand(line))
         raise
     sys.exit(0)
 
 
 _AGAIN = " (what was done is kept: run it again)"
 
-_OF_THE_JVM = {
-    r"org\.apache\.hadoop\.fs\.s3a\.S3AFileSystem not found": "Spark lacks the library for s3a: locations: add "
-    "org.apache.hadoop:hadoop-aws to --packages (docs/running.md)",
-    r"No FileSystem for scheme \"(\w+)\"": r"Spark lacks the library for \1: locations: see docs/running.md",
-    r"AccessDeniedException: (\S+?):? ": r"\1: Spark may not read or write it: do the credentials fit the store?",
-}
-"""What Hadoop's file systems report of bad use."""
+_REPORTS = (
+    (rf"{re.escape(UsageError.__module__)}\.{UsageError.__name__}: (.+)", BAD_USE, r"\1"),
+    (rf"{re.escape(Outage.__module__)}\.{Outage.__name__}: (.+)", FAILED, rf"\1{_AGAIN}"),
+    (
+        r"org\.apache\.hadoop\.fs\.s3a\.S3AFileSystem not found",
+        BAD_USE,
+        "Spark lacks the library for s3a: locations: add org.apache.hadoop:hadoop-aws to --packages (docs/running.md)",
+    ),
+    (r"No FileSystem for scheme \"(\w+)\"", BAD_USE, r"Spark lacks the library for \1: locations: see docs/running.md"),
+    (
+        r"AccessDeniedException: (.+?): ",
+        BAD_USE,
+        r"\1: Spark may not read or write it: do the credentials fit the store?",
+    ),
+    (
+        r"(?:AWS(?:ServiceThrottled|Status500|NoResponse|ApiCallTimeout|ClientIO)|SdkClient)Exception: (.+)",
+        FAILED,
+        rf"the storage does not answer Spark: \1{_AGAIN}",
+    ),
+)
+"""How a task's errors, and those of Hadoop's file systems, read in the report that Spark makes of them."""
 
 
 def _end(code: int, message: str) -> NoReturn:

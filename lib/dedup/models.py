@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cache, partial
 
 from dedup import images, storage, tables, weights
-from dedup.errors import UsageError
+from dedup.errors import Reject, UsageError
 from dedup.model import Model
 from dedup.weights import Weights
 
@@ -64,6 +64,8 @@ def _read(file: str) -> Made:
         return Made(**found | {"ranges": tuple(found["ranges"])})
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{file}: not what an extract leaves: make the features anew") from error
+    except Reject as error:
+        raise UsageError(f"{file}: {error.detail}") from error
 
 
 def begun(model: Model, location: str) -> Model:

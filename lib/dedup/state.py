@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup import storage
+from dedup.errors import Reject, UsageError
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,21 @@ class State:
 
 
 def load(output: str) -> State | None:
-    """Return what the last run left; None where none came to its end."""
-    if not storage.exists(f"{output}/_state.json"):
+    """Return what the last run left; None where none came to its end.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read.
+    """
+    file = f"{output}/_state.json"
+    if not storage.exists(file):
         return None
-    rest = json.loads(storage.read(f"{output}/_state.json"))
-    axes = np.load(io.BytesIO(storage.read(f"{output}/{rest['axes']}")))
-    return State(rest["run"], rest["settings"], tuple(rest["parts"]), rest["pairs"], rest["cut"], axes)
+    try:
+        rest = json.loads(storage.read(file))
+        axes = np.load(io.BytesIO(storage.read(f"{output}/{rest['axes']}")), allow_pickle=False)
+        return State(rest["run"], rest["settings"], tuple(rest["parts"]), rest["pairs"], rest["cut"], axes)
+    except (ValueError, TypeError, KeyError, EOFError) as error:
+        raise UsageError(f"{file}: not what a deduplication leaves: delete it, and all is compared anew") from error
+    except Reject as error:
+        raise UsageError(f"{file}: {error.detail}") from error

@@ -12,11 +12,12 @@ import re
 import stat
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
+import pyarrow as pa
 from pyarrow import fs
 
 from dedup.errors import Outage, Reason, Reject, UsageError
@@ -24,8 +25,8 @@ from dedup.errors import Outage, Reason, Reject, UsageError
 MAX_BYTES = 256 << 20
 """The largest file that is read, 256 MiB: it has to fit in a Python worker together with its pixels."""
 
-_ATTEMPTS = 10  # with pauses of 0.05 s, 0.1 s, 0.2 s, ...: half a minute
-_SILENCE = 20.0  # seconds without a byte after which a request is made anew
+_ATTEMPTS = 10  # after the first, with pauses of 0.05 s, 0.1 s, 0.2 s, ...: half a minute
+_PATIENCE = 20.0  # seconds without a byte after which a request is made anew
 
 _URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+):(//(?P<authority>[^/]*))?(?P<path>.*)", re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
@@ -37,8 +38,8 @@ def _s3(bucket: str) -> tuple[fs.FileSystem, str]:
     store = fs.S3FileSystem(
         endpoint_override=endpoint,
         retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS),
-        connect_timeout=_SILENCE,
-        request_timeout=_SILENCE,
+        connect_timeout=_PATIENCE,
+        request_timeout=_PATIENCE,
     )
     return store, bucket
 
@@ -72,7 +73,7 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
     Raises
     ------
     UsageError
-        If the location's scheme is not one of those that can be read.
+        If the location's scheme is not one of those that can be read, or its storage cannot be reached from here.
     """
     try:
         location.encode()
@@ -84,7 +85,8 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
     scheme = uri["scheme"].lower()
     if scheme not in _SCHEMES:
         raise UsageError(f"{location}: cannot read {scheme}: locations; possible are paths and {', '.join(_SCHEMES)}")
-    where, base = _root(scheme, uri["authority"] or "")
+    with asking(location):
+        where, base = _root(scheme, uri["authority"] or "")
     return where, base + uri["path"]
 
 
@@ -146,10 +148,8 @@ def is_folder(location: str) -> bool:
 
 def _info(location: str) -> fs.FileInfo:
     where, path = locate(location)
-    try:
+    with asking(location):
         return where.get_file_info(path)
-    except OSError as error:
-        raise refused(location, error) from error
 
 
 def names(location: str) -> list[str]:
@@ -157,14 +157,12 @@ def names(location: str) -> list[str]:
 
     Raises
     ------
-    UsageError
+    UsageError, Outage
         If it is not a folder, or cannot be listed.
     """
     where, path = locate(location)
-    try:
+    with asking(location):
         return sorted(info.base_name for info in where.get_file_info(fs.FileSelector(path, allow_not_found=True)))
-    except OSError as error:
-        raise refused(location, error) from error
 
 
 def listing(location: str) -> Iterator[Entry]:
@@ -178,24 +176,30 @@ def listing(location: str) -> Iterator[Entry]:
     ------
     Entry
         In the order of the file system. Where nothing matches: nothing.
+
+    Raises
+    ------
+    UsageError, Outage
+        As `exists`.
     """
     if exists(location):
         yield from _walk(location)
     elif _MAGIC.search(location):
         base, pattern = _split(location)
-        for entry in _walk(base):
+        for entry in _walk(base) if base else ():
             if matches(entry.path[len(base) :].strip("/").split("/"), pattern):
                 yield entry
 
 
 def _split(location: str) -> tuple[str, list[str]]:
-    """Return the longest folder that exists on the way to a pattern, and the names of the pattern below it."""
+    """Return the longest folder that exists on the way to a pattern, or "", and the names of the pattern below it."""
     names = absolute(location).split("/")
-    for length in range(len(names) - 1, 0, -1):
+    least = 3 if _URI.fullmatch(absolute(location)) else 1  # never above a bucket: that would be all buckets
+    for length in range(len(names) - 1, least - 1, -1):
         base = "/".join(names[:length]) or "/"
-        if not base.endswith(":/") and is_folder(base):
+        if is_folder(base):
             return base, names[length:]
-    return absolute("."), names
+    return "", names
 
 
 def matches(path: list[str], pattern: list[str]) -> bool:
@@ -219,10 +223,8 @@ def _walk(location: str) -> Iterator[Entry]:
         yield from _walk_local(path)
         return
     info = _info(location)
-    try:
+    with asking(location):
         found = [info] if info.type == fs.FileType.File else where.get_file_info(fs.FileSelector(path, recursive=True))
-    except OSError as error:
-        raise refused(location, error) from error
     for info in found:
         if info.type != fs.FileType.Directory:
             yield Entry(location.rstrip("/") + info.path[len(path.rstrip("/")) :], info.size, info.mtime)
@@ -249,7 +251,10 @@ def _walk_local(root: str) -> Iterator[Entry]:
             before.add(here)
             below = [] if again else sorted(os.listdir(path), reverse=True)
         except _FAILURES as error:
-            yield Entry(path, reject=_reject(path, error))
+            found = _reject(path, error)
+            if not isinstance(found, Reject):
+                raise found from error
+            yield Entry(path, reject=found)
             continue
         waiting.extend(os.path.join(path, name) for name in below)
 
@@ -261,8 +266,8 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
     ------
     Reject
         If it is missing, not permitted, larger than `limit` bytes, or not readable.
-    Outage
-        If the storage does not answer: that says nothing about the file.
+    UsageError, Outage
+        If the storage lets nothing be read, or does not answer: that says nothing about the file.
     """
     where, name = locate(path)
     try:
@@ -287,34 +292,37 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
         raise _reject(path, error) from error
 
 
-_FAILURES = (OSError, ValueError, OverflowError)
+_FAILURES = (OSError, ValueError, OverflowError, pa.ArrowException)
 """How storages say no: Arrow raises a ValueError for names that it does not take, Python for times out of range."""
 
-
-_DENIED = re.compile(
-    r"AWS Error (ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY_ID|\w*TOKEN\w*)|HTTP status 403"
-)
-_GONE = re.compile("AWS Error (NO_SUCH_BUCKET|NO_SUCH_KEY|RESOURCE_NOT_FOUND)")
 _SILENT = re.compile(
-    "AWS Error (NETWORK_CONNECTION|SERVICE_UNAVAILABLE|SLOW_DOWN|INTERNAL_FAILURE|THROTTLING|REQUEST_TIMEOUT)"
-    "|HTTP status 5..|curlCode: "
+    r"AWS Error (NETWORK_CONNECTION|SERVICE_UNAVAILABLE|SLOW_DOWN|INTERNAL_FAILURE|THROTTLING|REQUEST_TIMEOUT)\b"
+    r"|HTTP status (408|429|5\d\d)|curlCode: "
 )
-"""How stores say no, in Arrow's words for it, whatever the request was."""
+_SHUT = re.compile(
+    "SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|REQUEST_TIME_TOO_SKEWED|HTTP status 30[17]"
+    "|ExpiredToken|InvalidToken|TokenRefreshRequired|RequestTimeTooSkewed"
+)
+_DENIED = re.compile("AWS Error ACCESS_DENIED|HTTP status 403")
+_GONE = re.compile("AWS Error (NO_SUCH_BUCKET|NO_SUCH_KEY|RESOURCE_NOT_FOUND)")
+"""Arrow's words for what S3 says: not now; not to you, whatever you ask for; not this; there is none."""
 
 
-def _reject(path: str, error: Exception) -> Reject:
-    detail = getattr(error, "strerror", None) or str(error)
-    if _SILENT.search(detail):
-        raise _outage(path, detail) from error
+def _detail(error: Exception) -> str:
+    said = getattr(error, "strerror", None) or str(error)
+    return (said.splitlines() or [type(error).__name__])[0]
+
+
+def _reject(path: str, error: Exception) -> Reject | UsageError | Outage:
+    """Return what to raise where a storage failed to give one file: a reject, if others may be had."""
+    detail = _detail(error)
+    if _SILENT.search(detail) or _SHUT.search(detail):
+        return refused(path, error)
     if isinstance(error, FileNotFoundError | NotADirectoryError) or _GONE.search(detail):
         return Reject(Reason.MISSING, detail)
     if isinstance(error, PermissionError) or _DENIED.search(detail):
         return Reject(Reason.PERMISSION, detail)
     return Reject(Reason.UNREADABLE, detail)
-
-
-def _outage(location: str, detail: str) -> Outage:
-    return Outage(f"{location}: the storage does not answer: {detail.splitlines()[0]}")
 
 
 def refused(location: str, error: Exception, what: str = "") -> UsageError | Outage:
@@ -329,14 +337,23 @@ def refused(location: str, error: Exception, what: str = "") -> UsageError | Out
     what
         What the storage was to do, as in "cannot be written".
     """
-    detail = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    detail = _detail(error)
     if _SILENT.search(detail):
-        return _outage(location, detail)
+        return Outage(f"{location}: the storage does not answer: {detail}")
     if "NO_SUCH_BUCKET" in detail:
         detail = "no such bucket"
-    elif _DENIED.search(detail):
-        detail = f"not permitted: do the credentials fit the store? ({detail})"
+    elif _SHUT.search(detail) or _DENIED.search(detail):
+        detail = f"not permitted: do the credentials and the region fit the store? ({detail})"
     return UsageError(": ".join(part for part in (location, what, detail) if part))
+
+
+@contextmanager
+def asking(location: str, what: str = "") -> Iterator[None]:
+    """Make the one clear error of `refused` of whatever a storage raises in a `with`."""
+    try:
+        yield
+    except _FAILURES as error:
+        raise refused(location, error, what) from error
 
 
 def write(location: str, content: bytes) -> None:
@@ -344,11 +361,11 @@ def write(location: str, content: bytes) -> None:
 
     Raises
     ------
-    UsageError
+    UsageError, Outage
         If it cannot be written.
     """
     where, path = locate(location)
-    try:
+    with asking(location, "cannot be written"):
         _make_folder(where, path)
         if isinstance(where, fs.LocalFileSystem):  # an object store shows an object only when it is whole; a disk, not
             part = f"{path}.{uuid.uuid4().hex[:8]}.part"  # another writer has its own
@@ -358,8 +375,6 @@ def write(location: str, content: bytes) -> None:
         else:
             with where.open_output_stream(path) as stream:
                 stream.write(content)
-    except OSError as error:
-        raise refused(location, error, "cannot be written") from error
 
 
 def _make_folder(where: fs.FileSystem, path: str) -> None:
@@ -369,11 +384,18 @@ def _make_folder(where: fs.FileSystem, path: str) -> None:
 
 
 def move(location: str, target: str) -> None:
-    """Move a file on its storage, into the place of one that is there, making the folders above it."""
+    """Move a file on its storage, into the place of one that is there, making the folders above it.
+
+    Raises
+    ------
+    UsageError, Outage
+        If it cannot be moved.
+    """
     where, path = locate(location)
     place = locate(target)[1]
-    _make_folder(where, place)
-    where.move(path, place)
+    with asking(target, "cannot be written"):
+        _make_folder(where, place)
+        where.move(path, place)
 
 
 def delete(location: str) -> None:
@@ -386,13 +408,11 @@ def delete(location: str) -> None:
     """
     where, path = locate(location)
     info = _info(location)
-    try:
+    with asking(location, "cannot be deleted"), suppress(FileNotFoundError):  # another run may be as fast
         if info.type == fs.FileType.Directory:
             _delete_folder(where, path)
         elif info.type != fs.FileType.NotFound:
             where.delete_file(path)
-    except OSError as error:
-        raise refused(location, error, "cannot be deleted") from error
 
 
 def _delete_folder(where: fs.FileSystem, path: str) -> None:
@@ -412,12 +432,12 @@ def require_writable(location: str) -> None:
 
     Raises
     ------
-    UsageError
+    UsageError, Outage
         If it cannot.
     """
     probe = f"{location.rstrip('/')}/_writable"
     try:
         write(probe, b"")
-    except UsageError as error:
-        raise UsageError(str(error).replace(probe, location, 1)) from error
-    delete(probe)
+        delete(probe)
+    except (UsageError, Outage) as error:
+        raise type(error)(str(error).replace(probe, location, 1)) from error

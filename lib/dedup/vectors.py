@@ -231,7 +231,7 @@ def read(addresses: list[tuple[str, int]], width: int) -> NDArray[np.float32]:
     sought = sorted((file, row, place) for place, (file, row) in enumerate(addresses))
     for file, rows in groupby(sought, key=itemgetter(0)):
         where, name = storage.locate(file)
-        with where.open_input_file(name) as opened:
+        with storage.asking(file, "cannot be read"), where.open_input_file(name) as opened:
             for stretch in _stretches([(row, place) for _, row, place in rows]):
                 first, last = stretch[0][0], stretch[-1][0]
                 read = opened.read_at((last + 1 - first) * 4 * width, first * 4 * width)

@@ -100,7 +100,9 @@ def others_secret(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_wrong_credentials_are_one_line_and_reject_a_file(store: Store, others_secret: str) -> None:
     put(store.bucket("photos"), ("a.png",))
     for ask in (storage.exists, storage.names, storage.require_writable, lambda at: list(storage.listing(at))):
-        with pytest.raises(UsageError, match=r"^s3a://photos/x.*: not permitted: do the credentials fit") as caught:
+        with pytest.raises(
+            UsageError, match=r"^s3a://photos/x.*: not permitted: do the credentials and the region fit"
+        ) as caught:
             ask("s3a://photos/x")
         assert "\n" not in str(caught.value)
         assert others_secret not in str(caught.value)
@@ -113,6 +115,31 @@ def test_a_missing_bucket_is_said(store: Store) -> None:
     with pytest.raises(UsageError, match=r"^s3a://nowhere/t: cannot be written: no such bucket$"):
         storage.require_writable("s3a://nowhere/t")
     assert list(storage.listing("s3a://nowhere/t")) == []
+
+
+@pytest.mark.parametrize(("status", "raised"), [(429, Outage), (503, Outage), (301, UsageError), (403, Reject)])
+def test_only_what_is_said_of_one_file_rejects_it(
+    status: int, raised: type[Exception], store: Store, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store.bucket("photos"), ("a.png",))
+    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
+    storage._root.cache_clear()
+    gateway.stand_before(store, lambda _: status)
+    with pytest.raises(raised):
+        storage.read("s3a://photos/a.png")
+    storage._root.cache_clear()
+
+
+def test_a_pattern_in_a_bucket_that_is_not_there_is_nothing(store: Store) -> None:
+    put(store.bucket("photos"), ("a.png",))
+    assert list(storage.listing("s3a://nowhere/*.png")) == []
+
+
+@pytest.mark.parametrize("location", ["s3a:///photos", "s3a://photos//x"])
+def test_a_location_that_is_none_is_one_line(store: Store, location: str) -> None:
+    for ask in (storage.exists, storage.names, storage.require_writable):
+        with pytest.raises(UsageError, match=f"^{location}"):
+            ask(location)
 
 
 def test_a_store_that_is_away_for_a_while_is_waited_for(store: Store, gateway: Gateway) -> None:

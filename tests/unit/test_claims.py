@@ -49,7 +49,8 @@ def test_a_second_run_is_told_of_the_first(tmp_path: Path) -> None:
             Claim(str(tmp_path), "ingest").begin()
         assert str(caught.value).startswith(f"{tmp_path}: ")
         first.require()
-    Claim(str(tmp_path), "ingest").begin()
+    with claimed(str(tmp_path), "ingest") as second:
+        second.require()
 
 
 def test_a_run_on_another_machine_lives_while_its_mark_changes(tmp_path: Path) -> None:
@@ -90,8 +91,13 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not caplog.records
 
 
-def test_a_mark_that_is_no_mark_is_nobodys(tmp_path: Path) -> None:
-    storage.write(f"{tmp_path}/_running", b"[")
+def test_a_mark_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    storage.write(f"{tmp_path}/_running", b"")
+    later = threading.Timer(0.2, leave, [tmp_path])
+    later.start()
+    with pytest.raises(UsageError, match="another run writes there"):
+        Claim(str(tmp_path), "extract").begin()
+    storage.write(f"{tmp_path}/_running", b"[")  # and what stays so was left by a kill
     with claimed(str(tmp_path), "extract") as claim:
         claim.require()
 
@@ -99,9 +105,10 @@ def test_a_mark_that_is_no_mark_is_nobodys(tmp_path: Path) -> None:
 def test_a_run_that_stood_still_too_long_learns_that_it_was_replaced(tmp_path: Path) -> None:
     with claimed(str(tmp_path), "extract") as claim:
         leave(tmp_path)
-        time.sleep(0.4)
         with pytest.raises(UsageError, match="another run took over"):
             claim.require()
+        time.sleep(0.4)
+        assert not claim._heart.is_alive(), "nothing of the other's is written over"
     assert storage.names(str(tmp_path)) == ["_running"], "what is another's stays"
 
 
