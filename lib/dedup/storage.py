@@ -251,10 +251,7 @@ def _walk_local(root: str) -> Iterator[Entry]:
             before.add(here)
             below = [] if again else sorted(os.listdir(path), reverse=True)
         except _FAILURES as error:
-            found = _reject(path, error)
-            if not isinstance(found, Reject):
-                raise found from error
-            yield Entry(path, reject=found)
+            yield Entry(path, reject=_reject(error))
             continue
         waiting.extend(os.path.join(path, name) for name in below)
 
@@ -289,7 +286,9 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
         with where.open_input_stream(name) as stream:
             return bytes(stream.read())
     except _FAILURES as error:
-        raise _reject(path, error) from error
+        if _SILENT.search(_detail(error)) or _SHUT.search(_detail(error)):
+            raise refused(path, error) from error
+        raise _reject(error) from error
 
 
 _FAILURES = (OSError, ValueError, OverflowError, pa.ArrowException)
@@ -313,11 +312,8 @@ def _detail(error: Exception) -> str:
     return (said.splitlines() or [type(error).__name__])[0]
 
 
-def _reject(path: str, error: Exception) -> Reject | UsageError | Outage:
-    """Return what to raise where a storage failed to give one file: a reject, if others may be had."""
+def _reject(error: Exception) -> Reject:
     detail = _detail(error)
-    if _SILENT.search(detail) or _SHUT.search(detail):
-        return refused(path, error)
     if isinstance(error, FileNotFoundError | NotADirectoryError) or _GONE.search(detail):
         return Reject(Reason.MISSING, detail)
     if isinstance(error, PermissionError) or _DENIED.search(detail):

@@ -61,11 +61,11 @@ def submit(
     """Return a function that starts `./submit.sh ...` from a folder that has nothing to do with it."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
-    def start(*words: str) -> subprocess.Popen[str]:
+    def start(*words: str, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [str(ROOT / "submit.sh"), *words],
             cwd=elsewhere,
-            env=environment,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

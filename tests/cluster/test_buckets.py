@@ -6,14 +6,14 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import bad_use, wait_for
 from tests.cluster.test_jobs import vectors
-from tests.samples import ROOT, WEIGHTS, picture
-from tests.store import Store
-from tests.store import environment as found
+from tests.samples import WEIGHTS, picture
+from tests.store import Store, environment
 
 Submit = Callable[..., subprocess.Popen[str]]
 
@@ -29,21 +29,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def on_store(store: Store, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Submit:
+def on_store(store: Store, submit: Submit) -> Submit:
     """Return `submit` with the variables by which the store is found."""
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-
-    def start(*words: str, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(ROOT / "submit.sh"), *words],
-            cwd=elsewhere,
-            env=environment | found(store.port) | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
+    return partial(submit, **environment(store.port))
 
 
 def finished(job: subprocess.Popen[str]) -> str:
