@@ -108,25 +108,31 @@ if not target.exists() or target.read_bytes() != data.getvalue():
 EOF
 }
 
-# Spark comes without the library for s3a: locations. It is fetched once, by the Ivy that PySpark holds, into a folder
-# that is there only when it is whole. Prints the folder.
-s3a_library() {
-  local folder part hadoop java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+# Spark comes without the libraries for s3a: locations, Delta and Iceberg: conf/NAME.xml says what they are. One is
+# fetched once, by the Ivy that PySpark holds, into a folder that is there only when it is whole. Adds it to own_jars,
+# unless the user names one that holds $2.
+add_library() {
+  local name=$1 jar=$2 what=$3 folder part hadoop spark java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+  [[ "$own_jars ${options[*]:-}" != *$jar* ]] || return 0
+  ! grep -qs "$jar" "$own_properties" || return 0
   hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
   hadoop=${hadoop#hadoop-client-api-}
-  folder=$venv/s3a-$hadoop-$(cksum <"$root/conf/s3a.xml" | tr ' ' -)
+  spark=$(basename "$SPARK_HOME"/jars/spark-core_2.13-*.jar .jar)
+  spark=${spark#spark-core_2.13-}
+  folder=$venv/$name-$spark-$(cksum <"$root/conf/$name.xml" | tr ' ' -)
   if [ ! -d "$folder" ]; then
-    say "fetching the library by which Spark reads s3a: locations, 19 MB, once"
+    say "fetching the library by which Spark reads $what, once"
     part=$folder.$$
     mkdir -p "$part"
-    "$java" -Dhadoop="$hadoop" -cp "$(echo "$SPARK_HOME"/jars/ivy-*.jar)" org.apache.ivy.Main -warn \
-      -ivy "$root/conf/s3a.xml" -cache "$part/cache" -types jar bundle -retrieve "$part/[artifact]-[revision].[ext]" \
+    "$java" -Dhadoop="$hadoop" -Dspark="${spark%.*}" -cp "$(echo "$SPARK_HOME"/jars/ivy-*.jar)" org.apache.ivy.Main -warn \
+      -ivy "$root/conf/$name.xml" -cache "$part/cache" -types jar bundle -retrieve "$part/[artifact]-[revision].[ext]" \
       >"$part/log" 2>&1 ||
-      fail "the library for s3a: locations cannot be fetched, $part/log says why: try again, or name your own by --jars or --packages"
+      fail "no library for $what under Spark $spark was found, $part/log says why: try again, or name your own by --jars or --packages"
     rm -rf "$part/cache" "$part/log"
     mv -T "$part" "$folder" 2>/dev/null || rm -rf "$part" # another call was as fast
   fi
-  printf '%s' "$folder"
+  own_jars=${own_jars:+$own_jars,}$(printf '%s,' "$folder"/*.jar)
+  own_jars=${own_jars%,}
 }
 
 # Where a store is, not who may read it: secrets do not belong into options, which other users of a machine can see.
@@ -134,15 +140,15 @@ pass_store_on() {
   local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
   for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION AWS_DEFAULT_REGION; do
     [ -n "${!name:-}" ] || continue
-    store+=(--conf "spark.executorEnv.$name=${!name}")
+    defaults+=(--conf "spark.executorEnv.$name=${!name}")
     [ "$deploy_mode" = client ] ||
-      store+=(--conf "spark.yarn.appMasterEnv.$name=${!name}" --conf "spark.kubernetes.driverEnv.$name=${!name}")
+      defaults+=(--conf "spark.yarn.appMasterEnv.$name=${!name}" --conf "spark.kubernetes.driverEnv.$name=${!name}")
   done
-  [ -z "$endpoint" ] || store+=(--conf "spark.hadoop.fs.s3a.endpoint=$endpoint" --conf spark.hadoop.fs.s3a.path.style.access=true)
-  [ -z "$endpoint$region" ] || store+=(--conf "spark.hadoop.fs.s3a.endpoint.region=${region:-us-east-1}")
+  [ -z "$endpoint" ] || defaults+=(--conf "spark.hadoop.fs.s3a.endpoint=$endpoint" --conf spark.hadoop.fs.s3a.path.style.access=true)
+  [ -z "$endpoint$region" ] || defaults+=(--conf "spark.hadoop.fs.s3a.endpoint.region=${region:-us-east-1}")
   # Hadoop's own list has no profile.
   [ -z "${AWS_PROFILE:-}" ] ||
-    store+=(--conf "spark.hadoop.fs.s3a.aws.credentials.provider=org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider,org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider,software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider,org.apache.hadoop.fs.s3a.auth.ProfileAWSCredentialsProvider,org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider")
+    defaults+=(--conf "spark.hadoop.fs.s3a.aws.credentials.provider=org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider,org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider,software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider,org.apache.hadoop.fs.s3a.auth.ProfileAWSCredentialsProvider,org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider")
 }
 
 is_job() { [ -f "$root/jobs/$1.py" ]; }
@@ -215,20 +221,22 @@ esac
 # A user's own --driver-java-options win: they come last.
 logging="\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\""
 
-# Whoever names hadoop-aws has a library of their own.
-case "$*" in
-  *s3a://*)
-    if [[ "$own_jars ${options[*]:-}" != *hadoop-aws* ]] && ! grep -qs hadoop-aws "$own_properties"; then
-      library=$(s3a_library)
-      own_jars=${own_jars:+$own_jars,}$(printf '%s,' "$library"/*.jar)
-      own_jars=${own_jars%,}
-    fi
+defaults=()
+case "$*" in *s3a://*) add_library s3a hadoop-aws "s3a: locations (19 MB)" ;; esac
+case " $* " in
+  *" --format delta "* | *" --format=delta "*)
+    add_library delta delta-spark "Delta tables (13 MB)"
+    defaults+=(--conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension
+      --conf spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog)
+    ;;
+  *" --format iceberg "* | *" --format=iceberg "*)
+    add_library iceberg iceberg-spark-runtime "Iceberg tables (48 MB)"
+    defaults+=(--conf spark.sql.extensions=org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions)
     ;;
 esac
 [ -z "$own_jars" ] || options+=(--jars "$own_jars")
-store=()
 pass_store_on
-options=("${store[@]}" "${options[@]}") # a user's own --conf come last, and win
+options=("${defaults[@]}" "${options[@]}") # a user's own --conf come last, and win
 
 # Without a locale the JVM takes every letter beyond ASCII in an argument for a question mark.
 case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in

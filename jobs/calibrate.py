@@ -48,10 +48,9 @@ def main() -> None:
     parser.add_argument(
         "--minkowski-p", type=float, default=Wish.p, metavar="P", help="the order of Minkowski (default: %(default)g)"
     )
+    parser.add_format()
     parser.add_weights()
-    parser.add_argument(
-        "--network-precision", choices=PRECISIONS, help="needed only where FEATURES was made in several"
-    )
+    parser.add_argument("--network-precision", choices=PRECISIONS, help="needed where FEATURES was made in several")
     options = parser.parse_args()
     wish = Wish(
         features=options.features,

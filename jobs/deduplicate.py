@@ -47,6 +47,7 @@ def main() -> None:
         help="which file of a group stays: the first of these rules that tells two apart "
         f"(default: {' '.join(keepers.Policy().rules)})",
     )
+    parser.add_format()
     parser.add_argument("--csv", action="store_true", help="write OUTPUT/manifest.csv too")
     options = parser.parse_args()
     within = thresholds.load(options.thresholds) if options.thresholds else thresholds.defaults(options.votes)
@@ -58,6 +59,7 @@ def main() -> None:
         model=options.model,
         way=options.search,
         policy=keepers.Policy(tuple(options.prefer), tuple(options.protect), tuple(options.keep)),
+        format=options.format,
         csv=options.csv,
     )
     done = deduplication.deduplicate(job.session("deduplicate"), request)

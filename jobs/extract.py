@@ -17,15 +17,16 @@ def main() -> None:
     source.add_argument("--table", metavar="URI", help="a table made by ingest")
     source.add_argument("--images", metavar="URI", help="or the images themselves, whose bytes stay where they are")
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables are kept")
+    parser.add_format()
     parser.add_model()
     options = parser.parse_args()
     network = models.begun(job.load_model(options.weights, options.precision), options.features)
     identity = network.id  # of int8 it may lack something: that is said before anything begins
     spark = job.session("extract")
     if options.images:
-        images.ingest(spark, options.images, options.features, keep_bytes=False)
+        images.ingest(spark, options.images, options.features, keep_bytes=False, format=options.format)
     table = options.table or options.features
-    done = extraction.extract(spark, table, options.features, network)
+    done = extraction.extract(spark, table, options.features, network, options.format)
     job.say(f"model {identity}")
     job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
     job.say(f"{done.contents:,} different contents, {done.computed:,} of them computed now")

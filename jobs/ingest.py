@@ -19,8 +19,9 @@ def main() -> None:
         help="a file, a folder with all that is in it, or a pattern (* ? [..] **): a path, or s3a:// gs:// abfss:// hdfs://",
     )
     parser.add_argument("--table", required=True, metavar="URI", help="where the tables images and rejects are kept")
+    parser.add_format()
     options = parser.parse_args()
-    done = images.ingest(job.session("ingest"), options.images, options.table)
+    done = images.ingest(job.session("ingest"), options.images, options.table, format=options.format)
     job.say(
         f"{done.files:,} files = {done.kept:,} in the table + {done.rejected:,} rejected; "
         f"{done.read:,} read now, {done.files - done.read:,} known or not readable"

@@ -44,10 +44,17 @@ def main() -> None:
     parser.add_argument(
         "--report", default="report", metavar="DIR", help="where the answer goes (default: %(default)s)"
     )
+    parser.add_format()
     parser.add_model()
     options = parser.parse_args()
     question = answers.Question(
-        options.features, options.query, options.report, options.top, options.minkowski_p, options.metrics
+        options.features,
+        options.query,
+        options.report,
+        options.top,
+        options.minkowski_p,
+        options.metrics,
+        format=options.format,
     )
     chosen = models.choose(options.features, options.weights, options.precision)
     answered = answers.ask(job.session("query"), question, chosen)

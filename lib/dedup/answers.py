@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from dedup import images, queries, report, results, rounds, storage, tables
+from dedup import formats, images, queries, report, results, rounds, storage, tables
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.errors import Reject
 from dedup.models import Chosen
@@ -27,6 +27,7 @@ class Question:
     metrics: Sequence[str] = tuple(METRICS)
     title: str = "Which images are like this one?"
     notes: list[str] = field(default_factory=list)
+    format: str | None = None  #: of the table of results: a name of `formats.FORMATS`, None for what is there
     gallery: Gallery | None = None  #: groups of the same images, to be shown under the answers
 
 
@@ -38,6 +39,7 @@ class Answered:
     rejects: list[tuple[str, Reject]]  #: files that were asked about and are no images
     rows: dict[str, list[dict[str, Any]]]  #: results by query, by rank
     page: str  #: the location of report.html
+    notes: list[str]  #: what the reader must know before trusting the answer
 
 
 def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
@@ -58,17 +60,19 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     results.check(question.top, question.p, question.metrics)
     location = storage.absolute(question.features)
     storage.require_writable(question.report)
+    formats.begin(storage.absolute(question.report), question.format)
     made = chosen.made
     found, rejects = queries.collect(spark, location, question.asked)
-    asked = queries.vectors(spark, location, found, made.model, chosen.network)
+    asked = queries.vectors(spark, location, found, made, chosen.network)
     voted = results.results(spark, location, made, asked, question.top, question.p, question.metrics)
     with rounds.held(voted):
         tables.replace(results.with_paths(voted, images.inventory(spark, location)), question.report, "results")
     tables.tidy(question.report, "results")
     rows = _rows(spark, question.report, asked.names)
     page = f"{question.report.rstrip('/')}/report.html"
+    question = replace(question, notes=[*question.notes, *filter(None, [made.note])])
     storage.write(page, _page(spark, question, made.model, found, rows).encode())
-    return Answered(list(asked.names), rejects, rows, page)
+    return Answered(list(asked.names), rejects, rows, page, question.notes)
 
 
 def _rows(spark: SparkSession, folder: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

@@ -89,7 +89,7 @@ def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Ca
     measured = Measured(sample.images, sample.distance, sample.named, altered)
     found = limits.calibrate(measured, wish.precision, wish.votes, wish.duplicates)
     thresholds = Thresholds(made.model, wish.votes, found.within, _made(found, made), wish.p)
-    notes = list(limits.notes(found))
+    notes = [*limits.notes(found), *filter(None, [made.note])]
     others = choices.choices(measured, wish.precision, wish.votes, wish.duplicates)
     page = calibration_page.render(thresholds, found, notes, measured, neighbours.pairs(sample, wish.p), others)
     storage.write(f"{output}/calibration.html", page.encode())

@@ -38,6 +38,8 @@ def show(answered: Answered, metrics: Sequence[str]) -> None:
             image = Text((paths[0] if paths else row["sha256"]) + more)
             table.add_row(str(row["rank"]), f"{row['votes']}/{len(metrics)}", *cells, image)
         console.print(table)
+    for note in answered.notes:
+        console.print(Text(note))
     console.print(Text(f"report: {answered.page}"), soft_wrap=True)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import features, images, tables
+from dedup import features, formats, images, tables
 from dedup.errors import UsageError
 
 
@@ -78,7 +78,7 @@ def _files(spark: SparkSession, location: str, model: str) -> DataFrame:
 
 def vectors(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
     """Return the rows sha256, features, bucket, file and row of all locations; a content of two locations has two."""
-    columns = ["sha256", "features", "bucket", *tables.ADDRESS]
+    columns = ["sha256", "features", "bucket", *formats.ADDRESS]
     found = [features.under(spark, location, model).select(*columns) for location in locations]
     rows = found[0]
     for more in found[1:]:

@@ -15,6 +15,7 @@ from dedup import (
     candidates,
     claims,
     contents,
+    formats,
     gallery,
     groups,
     keepers,
@@ -65,6 +66,7 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
     model = _model(request, list(locations))
     storage.require_writable(output)
     with claims.claimed(output, "deduplicate") as claim:
+        formats.begin(output, request.format)
         for name in storage.names(output):
             if name.startswith("_scratch-"):  # of a run that was killed
                 storage.delete(f"{output}/{name}")
@@ -135,11 +137,11 @@ class _Run:
 
     def _holds(self, before: states.State) -> bool:
         """Tell whether what an earlier run left is there, and can be added to."""
-        for table, parts in {"sketches": before.parts, "pairs": (before.pairs,)}.items():
-            folder = f"{self._output}/{table}"
-            if not all(part and storage.exists(f"{folder}/part={part}/_SUCCESS") for part in parts):
-                return False
-        return True
+        if not before.parts:
+            return False
+        pairs = [before.pairs] if before.pairs else []
+        held = {"sketches": before.parts, "pairs": pairs}
+        return all(tables.holds(self._spark, self._output, table, parts) for table, parts in held.items())
 
     def finish(self, others: contents.Others) -> Deduplicated:
         """Do the work, and leave what comes of it."""
@@ -156,7 +158,8 @@ class _Run:
             ).run(self._request.way)
             near = self._known(live).unionByName(found.pairs.select(*tables.SCHEMAS["pairs"].names)).distinct()
             self._claim.require()
-            near_part = tables.replace(near, self._output, "pairs")
+            part = tables.replace(near, self._output, "pairs")
+            near_part = part if tables.holds(self._spark, self._output, "pairs", [part]) else ""  # no rows, no part
             parts = self._settled(live, parts)
             first = live.groupBy("vector").agg(F.min("sha256").alias("first"))
             stands = groups.kept(live.join(first, "vector").select("sha256", "first"), f"{self._folder}/stands")
@@ -186,9 +189,7 @@ class _Run:
                 self._state = replace(self._state, parts=(), pairs="", cut=False)
                 self._state.save(self._output)
         for table, parts in {"sketches": self._state.parts, "pairs": (self._state.pairs,)}.items():
-            for name in storage.names(f"{self._output}/{table}"):
-                if name.removeprefix("part=") not in parts:
-                    storage.delete(f"{self._output}/{table}/{name}")
+            tables.keep(self._spark, self._output, table, parts)
 
     def _sketched(self) -> tuple[tuple[str, ...], int]:
         """Make the sketches of contents that have none; return the parts that hold all, and how many are fresh."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, delivery, images, models, rounds, storage, tables
+from dedup import claims, delivery, formats, images, models, rounds, storage, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.features import Source, describe, files_of, has_bytes, under
 from dedup.model import Model
-from dedup.models import Made
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Extracted:
     rejected: int  #: files in the rejects
 
 
-def extract(spark: SparkSession, table: str, location: str, model: Model) -> Extracted:
+def extract(spark: SparkSession, table: str, location: str, model: Model, format: str | None = None) -> Extracted:
     """Compute the features of every content of a table of images that has none yet under the model.
 
     Parameters
@@ -39,6 +38,8 @@ def extract(spark: SparkSession, table: str, location: str, model: Model) -> Ext
         The location of the tables `features`, `images` (without bytes) and `rejects` that are made; it may be the same.
     model
         What makes the features.
+    format
+        Of the tables: a name of `formats.FORMATS`, None for what is there.
 
     Raises
     ------
@@ -52,11 +53,12 @@ def extract(spark: SparkSession, table: str, location: str, model: Model) -> Ext
     if location != table and tables.exists(location, "images") and has_bytes(tables.read(spark, location, "images")):
         raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
     with claims.claimed(location, "extract") as claim:
+        formats.begin(location, format)
         return _extract(spark, table, location, models.begun(model, location), claim)
 
 
 def _extract(spark: SparkSession, table: str, location: str, model: Model, claim: Claim) -> Extracted:
-    made = Made(model.id, model.weights.source, model.precision, model.arithmetic.ranges, complete=False)
+    made = models.started(model, location)
     made.save(location)
     unread = images.unread(spark, table)
     with (
@@ -70,10 +72,10 @@ def _extract(spark: SparkSession, table: str, location: str, model: Model, claim
         listed.result()
         claim.require()
         _reject(files, unread, location, model.id, parts)
-        found, stale = _count(files, unread, location, model.id)
+        found, stale, upto = _count(files, unread, location, model.id)
     for name in ("images", "rejects"):
         tables.tidy(location, name)
-    replace(made, complete=True, stale=stale).save(location)
+    replace(made, complete=True, stale=stale, upto=upto).save(location)
     return Extracted(model.id, computed=sum(rows for _, rows in counts), **found)
 
 
@@ -136,8 +138,10 @@ def _reject(files: DataFrame, unread: DataFrame, location: str, model: str, part
     tables.replace(unread.select(*columns).union(failed.select(*columns)), location, "rejects")
 
 
-def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> tuple[dict[str, int], int]:
-    """Return the counts of files and contents, all from one job, and how many contents with features no file has.
+def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> tuple[dict[str, int], int, str]:
+    """Return counts of files and contents, how many contents with features no file has, and the features' last part.
+
+    All of it comes from one job.
 
     Raises
     ------
@@ -145,14 +149,15 @@ def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> tu
         If a file has neither features nor a reject, or has both.
     """
     spark = files.sparkSession
-    listed = files.select("sha256", F.lit(1).alias("listed"), F.lit(False).alias("described"))
-    made = under(spark, location, model).select("sha256", F.lit(0).alias("listed"), F.lit(True).alias("described"))
-    both = listed.union(made).groupBy("sha256").agg(F.sum("listed").alias("files"), F.max("described").alias("made"))
+    listed = files.select("sha256", F.lit(1).alias("listed"), F.lit(None).alias("part"))
+    made = under(spark, location, model).select("sha256", F.lit(0).alias("listed"), "part")
+    both = listed.union(made).groupBy("sha256").agg(F.sum("listed").alias("files"), F.max("part").alias("part"))
     of_contents = both.agg(
         F.count_if(F.col("files") > 0).alias("contents"),
         F.count_if(F.col("files") == 0).alias("stale"),
         F.coalesce(F.sum("files"), F.lit(0)).alias("read"),
-        F.coalesce(F.sum(F.when(F.col("made"), F.col("files"))), F.lit(0)).alias("described"),
+        F.coalesce(F.sum(F.when(F.col("part").isNotNull(), F.col("files"))), F.lit(0)).alias("described"),
+        F.coalesce(F.max("part"), F.lit("")).alias("upto"),
     )
     of_rejects = tables.read(spark, location, "rejects").agg(F.count("*").alias("rejected"))
     of_unread = unread.agg(F.count("*").alias("unread"))
@@ -161,7 +166,7 @@ def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> tu
     counts["files"] = row["read"] + row["unread"]
     if counts["files"] != counts["described"] + counts["rejected"]:
         raise RuntimeError(f"the counts do not add up: {counts}; run extract again")
-    return counts, row["stale"]
+    return counts, row["stale"], row["upto"]
 
 
 def reasons(spark: SparkSession, location: str) -> list[tuple[str, int]]:

@@ -169,9 +169,15 @@ def under(spark: SparkSession, location: str, model: str) -> DataFrame:
     return tables.addressed(spark, location, "features").where(F.col("model") == model)
 
 
+def complete(spark: SparkSession, location: str, made: Made) -> DataFrame:
+    """Return the rows of `under` that the last extract that came to its end has left, or an earlier one."""
+    rows = under(spark, location, made.model)
+    return rows.where(F.col("part") <= made.upto) if made.upto else rows
+
+
 def live(spark: SparkSession, location: str, made: Made) -> DataFrame:
     """Return the rows of a table of features that one model made, of contents that some file has now."""
-    rows = under(spark, location, made.model)
+    rows = complete(spark, location, made)
     if made.stale:
         gone = rows.select("sha256").join(images.inventory(spark, location), "sha256", how="left_anti")
         rows = rows.join(F.broadcast(gone), "sha256", how="left_anti")

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, rounds, storage, tables
+from dedup import claims, formats, rounds, storage, tables
 from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 
@@ -99,7 +99,9 @@ def _read_all(batches: Iterator[pa.RecordBatch], keep_bytes: bool) -> Iterator[p
         yield record_batch(waiting, _READ)
 
 
-def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True) -> Ingested:
+def ingest(
+    spark: SparkSession, source: str, table: str, keep_bytes: bool = True, format: str | None = None
+) -> Ingested:
     """Put every file under a location into the table of images at `table`; into its rejects what cannot be read.
 
     A file that the table has already, with the same length and time of change, is not read again. Files of
@@ -113,6 +115,8 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
         The location of the tables `images` and `rejects`.
     keep_bytes
         Whether the table holds the files' bytes, or the bytes stay where they are.
+    format
+        Of the tables: a name of `formats.FORMATS`, None for what is there.
 
     Raises
     ------
@@ -126,6 +130,7 @@ def ingest(spark: SparkSession, source: str, table: str, keep_bytes: bool = True
     storage.require_writable(table)
     own = F.col("path").startswith(f"{table}/")
     with claims.claimed(table, "ingest") as claim, rounds.held(listing(spark, source).where(~own)) as files:
+        formats.begin(table, format)
         total = files.count()
         if not total:
             nothing = "no files in it" if there else "no such file, folder or pattern"

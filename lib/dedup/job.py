@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
-from dedup import model, weights
+from dedup import formats, model, weights
 from dedup.arithmetic import PRECISIONS
 from dedup.errors import Outage, UsageError
 
@@ -32,6 +32,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one line."""
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def add_format(self) -> None:
+        """Add the option that says how tables lie on their storage."""
+        self.add_argument(
+            "--format",
+            choices=formats.FORMATS,
+            help="of the tables that are made (default: that of those which are there already, or "
+            f"{formats.DEFAULT}); ./submit.sh loads what Spark needs for it, so name it to read such tables too",
+        )
 
     def add_weights(self) -> None:
         """Add the option that says what the network knows."""
@@ -93,6 +102,12 @@ _AGAIN = " (what was done is kept: run it again)"
 _REPORTS = (
     (rf"{re.escape(UsageError.__module__)}\.{UsageError.__name__}: (.+)", BAD_USE, r"\1"),
     (rf"{re.escape(Outage.__module__)}\.{Outage.__name__}: (.+)", FAILED, rf"\1{_AGAIN}"),
+    (
+        r"(?i)DATA_SOURCE_NOT_FOUND\].*data source: (delta|iceberg)|CatalogNotFoundException|(iceberg).*SparkCatalog",
+        BAD_USE,
+        "these are Delta or Iceberg tables, for which Spark lacks the library: add --format delta or --format iceberg "
+        "(docs/running.md)",
+    ),
     (
         r"org\.apache\.hadoop\.fs\.s3a\.S3AFileSystem not found",
         BAD_USE,

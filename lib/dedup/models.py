@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 
 from dedup import images, storage, tables, weights
@@ -23,6 +23,7 @@ class Made:
     ranges: tuple[float, ...]  #: of int8, as they were found when the first features were made; else none
     complete: bool  #: whether every content of the table of images has been through an extract that ended
     stale: int = 0  #: contents with features that no file has any more
+    upto: str = ""  #: the last part of the features when an extract came to its end: readers see none after it
 
     def require_complete(self, location: str) -> None:
         """Make sure that the table at a location has the features of every content.
@@ -36,6 +37,24 @@ class Made:
             raise UsageError(
                 f"{location}: the features of {self.model} are incomplete: run the same extract again to finish them"
             )
+
+    def require_answers(self, location: str) -> None:
+        """Make sure that an extract has come to its end, this one or one before it.
+
+        Raises
+        ------
+        UsageError
+            If none has.
+        """
+        if not self.upto:
+            self.require_complete(location)
+
+    @property
+    def note(self) -> str | None:
+        """What whoever asks must know of the answer, if anything."""
+        if self.complete:
+            return None
+        return "An extract is at work on these features, or was stopped: they are answered for as they were before it."
 
     def save(self, location: str) -> None:
         """Leave the file."""
@@ -75,6 +94,15 @@ def begun(model: Model, location: str) -> Model:
         if made.precision == model.precision and made.model == same.id:
             return same
     return model
+
+
+def started(model: Model, location: str) -> Made:
+    """Return what is said of a model while an extract is at work."""
+    fresh = Made(model.id, model.weights.source, model.precision, model.arithmetic.ranges, complete=False)
+    for before in of(location):
+        if before.model == model.id:
+            return replace(fresh, stale=before.stale, upto=before.upto)
+    return fresh
 
 
 def _there(location: str) -> list[Made]:
@@ -136,7 +164,7 @@ def choose(location: str, source: str | None, precision: str | None) -> Chosen:
     Raises
     ------
     UsageError
-        If there are no such features, what was said fits none or several, or they are incomplete.
+        If there are no such features, what was said fits none or several, or no extract has come to its end.
     """
     location = storage.absolute(location)
     there = _there(location)
@@ -144,7 +172,7 @@ def choose(location: str, source: str | None, precision: str | None) -> Chosen:
         chosen = Chosen(there[0], cache(partial(_loaded, there[0], location)))
     else:
         chosen = _fitting(location, there, source, precision)
-    chosen.made.require_complete(location)
+    chosen.made.require_answers(location)
     return chosen
 
 

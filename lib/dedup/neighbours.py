@@ -63,9 +63,8 @@ def draw(spark: SparkSession, location: str, made: Made, size: int, p: float) ->
                 f"{location} has {images} different images under {made.model}: at least {_LEAST} are needed"
             )
         drawn = [row["sha256"] for row in first.orderBy(F.xxhash64("sha256"), "sha256").limit(size).collect()]
-        asked = queries.vectors(
-            spark, location, [queries.Query(sha256, sha256, None) for sha256 in drawn], made.model, _no_network
-        )
+        known = [queries.Query(sha256, sha256, None) for sha256 in drawn]
+        asked = queries.vectors(spark, location, known, made, _no_network)
         again = codes.join(first, "sha256", how="left_anti").select("sha256")
         others = rows.join(F.broadcast(again), "sha256", how="left_anti")
         top = min(LISTED, images - 1) + 1  # each image is the nearest to itself

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from dedup import batches, delivery, features, images, pixels, storage
 from dedup.errors import Reject, UsageError
 from dedup.model import Model
+from dedup.models import Made
 
 THUMBNAIL = 176
 """The longer side of a thumbnail, in pixels."""
@@ -108,7 +109,9 @@ def _known(spark: SparkSession, location: str, words: list[str]) -> dict[str, li
     return {word: [Query(name, hashes[name], None)] for word, name in names.items()}
 
 
-def vectors(spark: SparkSession, location: str, queries: list[Query], made: str, model: Callable[[], Model]) -> Queries:
+def vectors(
+    spark: SparkSession, location: str, queries: list[Query], made: Made, model: Callable[[], Model]
+) -> Queries:
     """Return the queries with their vectors.
 
     Contents that the table has are looked up; only the others go through the network.
@@ -120,7 +123,7 @@ def vectors(spark: SparkSession, location: str, queries: list[Query], made: str,
     queries
         What is asked.
     made
-        The id of the model whose features are looked up.
+        The model whose features are looked up.
     model
         Called for the model itself if a query has to go through the network.
 
@@ -129,7 +132,7 @@ def vectors(spark: SparkSession, location: str, queries: list[Query], made: str,
     UsageError
         If the table has no features of a content that only it could have.
     """
-    known = _look_up(features.under(spark, location, made), {query.sha256 for query in queries})
+    known = _look_up(features.complete(spark, location, made), {query.sha256 for query in queries})
     lacking = {query.sha256: query for query in queries if query.sha256 not in known}
     if gone := [query.name for query in lacking.values() if query.thumbnail is None]:
         raise UsageError(f"--query {gone[0]}: {location} has no features of it: see its rejects")

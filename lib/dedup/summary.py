@@ -24,6 +24,7 @@ class Request:
     model: str | None = None  #: its id; None where the thresholds or the table say it
     way: str | None = None  #: one of search.WAYS; None to choose by size
     policy: keepers.Policy = field(default_factory=keepers.Policy)
+    format: str | None = None  #: of the tables: a name of `formats.FORMATS`, None for what is there
     csv: bool = False  #: whether the manifest is written as CSV too
     title: str = "Duplicate images"
 

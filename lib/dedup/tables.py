@@ -1,19 +1,19 @@
 """The tables that jobs pass to each other: their columns, and how they are written so that none is read half-written.
 
-A location holds tables by their names: `LOCATION/images`, `LOCATION/features`, ... Each table is a folder of parts,
-`part=000007-1f0c9a3e`. Spark writes a part and marks it with `_SUCCESS` when all of it is there; a part without
-the mark does not exist for `read`. docs/tables.md explains every column.
+A location holds tables by their names: `LOCATION/images`, `LOCATION/features`, ... What is written together is a part,
+which readers see whole or not at all: `formats` says how. docs/tables.md explains every column.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup import storage
+from dedup import formats, storage
 from dedup.distances import METRICS
 from dedup.errors import UsageError
 
@@ -89,12 +89,6 @@ SCHEMAS: dict[str, T.StructType] = {
     "merges": _schema(run=T.IntegerType(), group_id=T.StringType(), merged=T.StringType()),
 }
 
-ADDRESS: dict[str, T.DataType] = {"file": T.StringType(), "row": T.LongType()}
-"""Where a row is: the columns that `addressed` adds."""
-
-_ALL = "-all"
-"""The end of the name of a part that replaces all parts before it: with its mark, they are gone for readers."""
-
 _PARTITIONED_BY = {"images": ["bucket"], "features": ["model", "bucket"]}
 
 _MADE_BY = {
@@ -124,28 +118,9 @@ _PARQUET = {
 }
 
 
-def _parts(location: str, table: str) -> list[str]:
-    """Return the names of the parts that make up a table, oldest first."""
-    return _since_replaced(_whole(location, table))
-
-
-def _whole(location: str, table: str) -> list[str]:
-    folder = f"{location}/{table}"
-    return [
-        name
-        for name in storage.names(folder)
-        if name.startswith("part=") and storage.exists(f"{folder}/{name}/_SUCCESS")
-    ]
-
-
-def _since_replaced(parts: list[str]) -> list[str]:
-    last = max((i for i, name in enumerate(parts) if name.endswith(_ALL)), default=0)
-    return parts[last:]
-
-
 def exists(location: str, table: str) -> bool:
-    """Tell whether a table has any whole part."""
-    return bool(_parts(location, table))
+    """Tell whether a table is there."""
+    return formats.of(location).exists(f"{location}/{table}")
 
 
 def require(location: str, table: str) -> None:
@@ -166,48 +141,52 @@ def read(spark: SparkSession, location: str, table: str) -> DataFrame:
 
     A table that is not there has no rows.
     """
-    return addressed(spark, location, table).drop(*ADDRESS)
+    return addressed(spark, location, table).drop(*formats.ADDRESS)
 
 
 def addressed(spark: SparkSession, location: str, table: str) -> DataFrame:
     """Return a table as `read` does, with the address of each row: `file`, a URI, and `row`, its place in the file."""
-    schema = T.StructType([*SCHEMAS[table].fields, T.StructField("part", T.StringType())])
-    parts = _parts(location, table)
-    if not parts:
-        return spark.createDataFrame([], T.StructType([*schema.fields, *_schema(**ADDRESS).fields]))
-    root = f"{storage.spark_path(location)}/{table}"
-    rows = spark.read.schema(schema).option("basePath", root).parquet(*[f"{root}/{name}" for name in parts])
-    file, row = F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row")
-    return rows.select(*schema.names, file, row)
+    columns, form, folder = SCHEMAS[table], formats.of(location), f"{location}/{table}"
+    if form.exists(folder):
+        return form.read(spark, folder, columns)
+    more = _schema(part=T.StringType(), **formats.ADDRESS)
+    return spark.createDataFrame([], T.StructType([*columns.fields, *more.fields]))
 
 
 def append(rows: DataFrame, location: str, table: str) -> str:
     """Add rows to a table, all of them or none, and return the name of the new part, as column `part` will hold it."""
-    return _write(rows, location, table, "")
-
-
-def _write(rows: DataFrame, location: str, table: str, end: str) -> str:
-    there = storage.names(f"{location}/{table}")
-    number = 1 + max((int(name[5:11]) for name in there if name.startswith("part=")), default=0)
-    name = f"{number:06d}-{uuid.uuid4().hex[:8]}{end}"
-    writer = rows.select(*SCHEMAS[table].names).write.options(**_PARQUET.get(table, {}))
-    writer.partitionBy(*_PARTITIONED_BY.get(table, [])).parquet(f"{storage.spark_path(location)}/{table}/part={name}")
-    return name
+    return _write(rows, location, table, replace=False)
 
 
 def replace(rows: DataFrame, location: str, table: str) -> str:
     """Put rows, which may be made of a table's own, in the place of all its rows, at once; return the part's name.
 
-    What was there before stays on the disk until `tidy`: there may be DataFrames that are made of it.
+    What was there before stays on the storage until `tidy`: there may be DataFrames that are made of it.
     """
-    return _write(rows, location, table, _ALL)
+    return _write(rows, location, table, replace=True)
+
+
+def _write(rows: DataFrame, location: str, table: str, replace: bool) -> str:
+    form, folder = formats.of(location), f"{location}/{table}"
+    part = f"{form.versions(folder) + 1:06d}-{uuid.uuid4().hex[:8]}{formats.ALL if replace else ''}"
+    by, options = _PARTITIONED_BY.get(table, []), _PARQUET.get(table, {})
+    form.write(rows.select(*SCHEMAS[table].names), folder, part, by, options, replace)
+    return part
 
 
 def tidy(location: str, table: str) -> None:
-    """Delete the whole parts of a table that a later one has replaced."""
-    parts = _whole(location, table)
-    for name in parts[: len(parts) - len(_since_replaced(parts))]:
-        storage.delete(f"{location}/{table}/{name}")
+    """Delete what `replace` has replaced, where the format does not keep it for readers."""
+    formats.of(location).tidy(f"{location}/{table}")
+
+
+def holds(spark: SparkSession, location: str, table: str, parts: Sequence[str]) -> bool:
+    """Tell whether a table has all of some parts."""
+    return formats.of(location).parts(spark, f"{location}/{table}") >= set(parts)
+
+
+def keep(spark: SparkSession, location: str, table: str, parts: Sequence[str]) -> None:
+    """Remove from a table all that is not of some parts."""
+    formats.of(location).keep(spark, f"{location}/{table}", parts)
 
 
 def latest(rows: DataFrame, *key: str) -> DataFrame:

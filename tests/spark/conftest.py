@@ -1,18 +1,33 @@
-"""One local session for all tests of this level, with the properties that users get."""
+"""One local session for all tests of this level, with the properties that users get.
+
+DEDUP_FORMAT=delta or iceberg runs them all on tables of that format, with the library that submit.sh has fetched.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 from tests.samples import ROOT, WEIGHTS, Lake, make_lake
 from tests.store import Gateway, environment
 
-from dedup import extraction, images, weights
+from dedup import extraction, formats, images, weights
 from dedup.model import Model
+
+FORMAT = os.environ.get("DEDUP_FORMAT", formats.DEFAULT)
+
+_EXTENSIONS = {
+    "delta": {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.snapshotPartitions": "2",
+    },
+    "iceberg": {"spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +48,11 @@ def spark(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     for line in (ROOT / "conf" / "local.conf").read_text().splitlines():
         if line and not line.startswith("#"):
             builder = builder.config(*line.split())
+    if FORMAT in _EXTENSIONS:
+        builder = builder.config("spark.jars", ",".join(map(str, Path(sys.prefix).glob(f"{FORMAT}-*/*.jar"))))
+        for name, value in _EXTENSIONS[FORMAT].items():
+            builder = builder.config(name, value)
+        formats.DEFAULT = FORMAT
     scratch = tmp_path_factory.mktemp("spark")
     session = (
         builder.config("spark.sql.shuffle.partitions", "2")
