@@ -1,4 +1,4 @@
-"""The tests under each release of Spark: `nox` for all, `nox -s "tests(4.1)"` for one, `-- tests/spark` for some of them."""
+"""The tests under each release of Spark: `nox`; one: `nox -s "tests(4.1)"`; some of them: `nox -- tests/spark`."""
 
 from __future__ import annotations
 

@@ -196,6 +196,7 @@ export SPARK_HOME
 
 if [ "$job" = test ]; then
   cd "$root"
+  add_library delta delta-spark "Delta tables (13 MB)" # tests of tables run in the session that they all share
   "$venv/bin/python" -m ruff check .
   "$venv/bin/python" -m ruff format --check .
   "$venv/bin/python" -m mypy

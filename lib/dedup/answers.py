@@ -58,7 +58,7 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
         If a query is no image, or the report cannot be written.
     """
     results.check(question.top, question.p, question.metrics)
-    location = storage.absolute(question.features)
+    location = formats.located(question.features)
     storage.require_writable(question.report)
     formats.begin(storage.absolute(question.report), question.format)
     made = chosen.made

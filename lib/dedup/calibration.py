@@ -12,6 +12,7 @@ from dedup import (
     calibration_page,
     choices,
     copies,
+    formats,
     images,
     limits,
     neighbours,
@@ -80,8 +81,8 @@ def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Ca
     """
     wish.check()
     storage.require_writable(wish.output)
-    location, output = storage.absolute(wish.features), wish.output.rstrip("/")
-    table = storage.absolute(wish.table) if wish.table else location
+    location, output = formats.located(wish.features), wish.output.rstrip("/")
+    table = formats.located(wish.table) if wish.table else location
     tables.require(table, "images")
     images.require_finished(table)
     sample = neighbours.draw(spark, location, made, wish.sample, wish.p)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, formats, rounds, storage, vectors
+from dedup import delivery, rounds, storage, vectors
 from dedup.batches import batched, ddl
 from dedup.sketches import Candidates, Doubles, Floats, Sketches, encode, products
 
@@ -75,8 +75,7 @@ def sketch(features: DataFrame, axes: Doubles) -> DataFrame:
     axes
         What sketches are made with.
     """
-    given = features.select(*formats.ADDRESS)
-    return given.mapInArrow(partial(_sketch, axes=axes), ddl(_SKETCHED))
+    return vectors.given(features).mapInArrow(partial(_sketch, axes=axes), ddl(_SKETCHED))
 
 
 def _codes(column: pa.BinaryArray) -> Floats:

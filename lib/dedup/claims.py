@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dedup import storage
+from dedup import formats, storage
 from dedup.errors import Outage, Reason, Reject, UsageError
 
 BEAT = 5.0
@@ -138,6 +138,19 @@ class Claim:
         return UsageError(f"{self._location}: another run writes there ({who}): wait for its end, or end it")
 
 
+class _Shared(Claim):
+    """Tables of a catalog take the writes of several runs, each whole; `extract` leaves no content twice there."""
+
+    def begin(self) -> None:
+        """Take nothing."""
+
+    def require(self) -> None:
+        """Ask for nothing."""
+
+    def end(self) -> None:
+        """Give nothing back."""
+
+
 def _parsed(mark: bytes) -> dict[str, object]:
     try:
         found = json.loads(mark)
@@ -184,7 +197,7 @@ def claimed(location: str, job: str) -> Iterator[Claim]:
     UsageError
         If another run writes there.
     """
-    claim = Claim(location, job)
+    claim = _Shared(location, job) if formats.is_name(location) else Claim(location, job)
     claim.begin()
     try:
         yield claim

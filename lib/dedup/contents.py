@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import features, formats, images, tables
+from dedup import features, images, tables
 from dedup.errors import UsageError
+from dedup.parts import ADDRESS
 
 
 def files(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
@@ -77,9 +78,11 @@ def _files(spark: SparkSession, location: str, model: str) -> DataFrame:
 
 
 def vectors(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
-    """Return the rows sha256, features, bucket, file and row of all locations; a content of two locations has two."""
-    columns = ["sha256", "features", "bucket", *formats.ADDRESS]
-    found = [features.under(spark, location, model).select(*columns) for location in locations]
+    """Return the rows of features of all locations, which `vectors` reads; a content of two locations has two rows."""
+    found = [features.under(spark, location, model) for location in locations]
+    addressed = all(set(ADDRESS) <= set(rows.columns) for rows in found)
+    columns = ["sha256", "features", "bucket", *(ADDRESS if addressed else ())]
+    found = [rows.select(*columns) for rows in found]
     rows = found[0]
     for more in found[1:]:
         rows = rows.unionByName(more)

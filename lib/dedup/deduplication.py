@@ -56,9 +56,9 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
     if request.way not in {None, *search.WAYS}:
         raise UsageError(f"--search {request.way}: possible are {', '.join(search.WAYS)}")
     output = storage.absolute(request.output)
-    locations = {storage.absolute(request.features): True}
+    locations = {formats.located(request.features): True}
     if request.against:
-        locations.setdefault(storage.absolute(request.against), False)
+        locations.setdefault(formats.located(request.against), False)
         if len(locations) == 1:
             raise UsageError(f"--against {request.against}: these are the features themselves")
     if output in locations:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, delivery, formats, images, models, rounds, storage, tables
+from dedup import claims, delivery, formats, images, models, rounds, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.features import Source, describe, files_of, has_bytes, under
@@ -46,10 +46,10 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, format
     UsageError
         If there is no table of images, the features cannot be written, or another run writes there.
     """
-    table, location = storage.absolute(table), storage.absolute(location)
+    table, location = formats.located(table), formats.located(location)
     tables.require(table, "images")
     images.require_finished(table)
-    storage.require_writable(location)
+    formats.require_writable(location)
     if location != table and tables.exists(location, "images") and has_bytes(tables.read(spark, location, "images")):
         raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
     with claims.claimed(location, "extract") as claim:

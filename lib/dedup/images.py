@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, formats, rounds, storage, tables
+from dedup import claims, formats, notes, rounds, storage, tables
 from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 
@@ -123,11 +123,11 @@ def ingest(
     UsageError
         If there are no files, the table cannot be written, or another run writes there.
     """
-    source, table = storage.absolute(source), storage.absolute(table)
+    source, table = storage.absolute(source), formats.located(table)
     if source == table:
         raise UsageError(f"{table}: the table cannot be kept in the folder of the images")
     there = storage.exists(source)  # a store that may not be read says so here, not in the log of a task
-    storage.require_writable(table)
+    formats.require_writable(table)
     own = F.col("path").startswith(f"{table}/")
     with claims.claimed(table, "ingest") as claim, rounds.held(listing(spark, source).where(~own)) as files:
         formats.begin(table, format)
@@ -135,7 +135,7 @@ def ingest(
         if not total:
             nothing = "no files in it" if there else "no such file, folder or pattern"
             raise UsageError(f"{source}: {nothing}")
-        storage.write(_unfinished(table), b"")
+        notes.write(table, _UNFINISHED, b"")
         with rounds.held(_new(files, table, rounds.buckets(total))) as todo:
             parts = _reject(files, table)
 
@@ -150,13 +150,12 @@ def ingest(
         claim.require()
         done = _settle(files, table, parts, total, count)
         tables.tidy(table, "rejects")
-        storage.delete(_unfinished(table))
+        notes.delete(table, _UNFINISHED)
     return done
 
 
-def _unfinished(table: str) -> str:
-    """Return the location of the mark that is there while an ingest has not come to its end."""
-    return f"{table}/_unfinished"
+_UNFINISHED = "_unfinished"
+"""The note that is there while an ingest has not come to its end."""
 
 
 def require_finished(table: str) -> None:
@@ -167,7 +166,7 @@ def require_finished(table: str) -> None:
     UsageError
         If it was stopped, or is still running.
     """
-    if storage.exists(_unfinished(table)):
+    if notes.read(table, _UNFINISHED) is not None:
         raise UsageError(f"{table}: an ingest has not come to its end: run it again to finish the table")
 
 

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 
-from dedup import images, storage, tables, weights
-from dedup.errors import Reject, UsageError
+from dedup import formats, images, notes, tables, weights
+from dedup.errors import UsageError
 from dedup.model import Model
 from dedup.weights import Weights
+
+_FOLDER = "_models"
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a table of features says of one model: the file `_models/ID` beside the table."""
+    """What a table of features says of one model: the note `_models/ID` beside the table."""
 
     model: str  #: the model's id
     weights: str  #: what the user asked for: `--weights`
@@ -58,7 +60,7 @@ class Made:
 
     def save(self, location: str) -> None:
         """Leave the file."""
-        storage.write(f"{location}/_models/{self.model}", json.dumps(asdict(self)).encode())
+        notes.write(location, f"{_FOLDER}/{self.model}", json.dumps(asdict(self)).encode())
 
     def network(self, loaded: Weights) -> Model:
         """Return the model itself, if these are its weights: else one with another id."""
@@ -73,18 +75,15 @@ def of(location: str) -> list[Made]:
     UsageError
         If what is said of one cannot be read.
     """
-    names = [name for name in storage.names(f"{location}/_models") if not name.endswith(".part")]
-    return [_read(f"{location}/_models/{name}") for name in names]
+    return [_read(location, f"{_FOLDER}/{name}") for name in notes.names(location, _FOLDER)]
 
 
-def _read(file: str) -> Made:
+def _read(location: str, name: str) -> Made:
     try:
-        found = json.loads(storage.read(file))
+        found = json.loads(notes.read(location, name) or b"")
         return Made(**found | {"ranges": tuple(found["ranges"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{file}: not what an extract leaves: make the features anew") from error
-    except Reject as error:
-        raise UsageError(f"{file}: {error.detail}") from error
+        raise UsageError(f"{location}/{name}: not what an extract leaves: make the features anew") from error
 
 
 def begun(model: Model, location: str) -> Model:
@@ -166,7 +165,7 @@ def choose(location: str, source: str | None, precision: str | None) -> Chosen:
     UsageError
         If there are no such features, what was said fits none or several, or no extract has come to its end.
     """
-    location = storage.absolute(location)
+    location = formats.located(location)
     there = _there(location)
     if source is None and precision is None and len(there) == 1:
         chosen = Chosen(there[0], cache(partial(_loaded, there[0], location)))

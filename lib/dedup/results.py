@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, formats, tables, vectors
+from dedup import delivery, tables, vectors
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
 from dedup.features import live
@@ -114,7 +114,7 @@ def nominate(features: DataFrame, queries: Queries, top: int, p: float, metrics:
     Parameters
     ----------
     features
-        Columns file and row.
+        Rows of a table of features.
     queries
         What is asked.
     top
@@ -126,7 +126,7 @@ def nominate(features: DataFrame, queries: Queries, top: int, p: float, metrics:
     """
     given = delivery.shared(features.sparkSession, queries)
     work = partial(_nominate, queries=given, top=top, p=p, metrics=tuple(metrics))
-    return features.select(*formats.ADDRESS).mapInArrow(work, _NOMINATED)
+    return vectors.given(features).mapInArrow(work, _NOMINATED)
 
 
 def poll(nominees: DataFrame, top: int, metrics: Sequence[str]) -> DataFrame:

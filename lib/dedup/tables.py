@@ -16,6 +16,7 @@ from pyspark.sql import types as T
 from dedup import formats, storage
 from dedup.distances import METRICS
 from dedup.errors import UsageError
+from dedup.parts import ADDRESS, ALL
 
 
 def _schema(**columns: T.DataType) -> T.StructType:
@@ -132,7 +133,7 @@ def require(location: str, table: str) -> None:
         If it is not, naming the job that makes it.
     """
     if not exists(location, table):
-        there = "" if storage.exists(location) else " (nothing is there)"
+        there = "" if formats.is_name(location) or storage.exists(location) else " (nothing is there)"
         raise UsageError(f"{location}: no table of {table}{there}; make it with ./submit.sh {_MADE_BY[table]}")
 
 
@@ -141,7 +142,7 @@ def read(spark: SparkSession, location: str, table: str) -> DataFrame:
 
     A table that is not there has no rows.
     """
-    return addressed(spark, location, table).drop(*formats.ADDRESS)
+    return addressed(spark, location, table).drop(*ADDRESS)
 
 
 def addressed(spark: SparkSession, location: str, table: str) -> DataFrame:
@@ -149,7 +150,7 @@ def addressed(spark: SparkSession, location: str, table: str) -> DataFrame:
     columns, form, folder = SCHEMAS[table], formats.of(location), f"{location}/{table}"
     if form.exists(folder):
         return form.read(spark, folder, columns)
-    more = _schema(part=T.StringType(), **formats.ADDRESS)
+    more = _schema(part=T.StringType(), **ADDRESS)
     return spark.createDataFrame([], T.StructType([*columns.fields, *more.fields]))
 
 
@@ -168,7 +169,7 @@ def replace(rows: DataFrame, location: str, table: str) -> str:
 
 def _write(rows: DataFrame, location: str, table: str, replace: bool) -> str:
     form, folder = formats.of(location), f"{location}/{table}"
-    part = f"{form.versions(folder) + 1:06d}-{uuid.uuid4().hex[:8]}{formats.ALL if replace else ''}"
+    part = f"{form.versions(folder) + 1:06d}-{uuid.uuid4().hex[:8]}{ALL if replace else ''}"
     by, options = _PARTITIONED_BY.get(table, []), _PARQUET.get(table, {})
     form.write(rows.select(*SCHEMAS[table].names), folder, part, by, options, replace)
     return part

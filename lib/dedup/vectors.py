@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from functools import partial
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from operator import itemgetter
 from urllib.parse import unquote
 
@@ -26,8 +26,9 @@ from pyspark.sql import functions as F
 from dedup import rounds, storage
 from dedup.batches import ahead, ddl
 from dedup.errors import UsageError
+from dedup.parts import ADDRESS
 
-_ADDRESS = {"sha256": pa.string(), "file": pa.string(), "row": pa.int32()}
+_AT = {"sha256": pa.string(), "file": pa.string(), "row": pa.int32()}
 
 _FILE_BYTES = 64 << 20
 _LOOKED_UP = 2_000_000  # contents whose hashes are broadcast at a time: about 0.3 GB on the driver
@@ -57,13 +58,13 @@ def matrix(column: pa.BinaryArray, width: int) -> NDArray[np.float32]:
 
 
 def scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
-    """Read the vectors of a table of features at addresses, on a worker; a thread reads ahead.
+    """Return the vectors of a table of features, on a worker, which reads them itself; a thread reads ahead.
 
     Parameters
     ----------
     batches
-        Columns file (the URI of a Parquet file of a table of features) and row (the place in the file). Any rows in any
-        order; those of a file should come together.
+        The columns that `given` chooses: file (the URI of a Parquet file of a table of features) and row (the place in
+        the file), of any rows in any order, those of a file together; or sha256 and features themselves.
     width
         The length of the vectors.
 
@@ -86,7 +87,20 @@ def scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.Str
         yield some
 
 
+def given(rows: DataFrame) -> DataFrame:
+    """Return the columns of a table of features that `scan` needs: addresses, or else what would stand there."""
+    return rows.select(*(ADDRESS if set(ADDRESS) <= set(rows.columns) else _COLUMNS))
+
+
 def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
+    first = next(batches, None)
+    if first is None:
+        return
+    batches = chain([first], batches)
+    if "features" in first.schema.names:
+        for batch in batches:
+            yield batch.column("sha256"), matrix(batch.column("features"), width)
+        return
     for uri, addresses in _by_file(batches):
         rows = np.sort(addresses.to_numpy())
         file = unquote(uri)
@@ -163,7 +177,7 @@ def _written(rows: list[tuple[str, bytes]], folder: str) -> pa.RecordBatch:
     storage.write(file, b"".join(vector for _, vector in rows))
     hashes = pa.array([sha256 for sha256, _ in rows], pa.string())
     numbers = pa.array(np.arange(len(rows), dtype=np.int32))
-    return pa.RecordBatch.from_arrays([hashes, pa.array([file] * len(rows)), numbers], names=list(_ADDRESS))
+    return pa.RecordBatch.from_arrays([hashes, pa.array([file] * len(rows)), numbers], names=list(_AT))
 
 
 def chosen(features: DataFrame, wanted: DataFrame) -> Iterator[DataFrame]:
@@ -198,11 +212,11 @@ def store(features: DataFrame, wanted: DataFrame, folder: str) -> DataFrame:
     """
     place = f"{storage.spark_path(folder)}/addresses"
     for rows in chosen(features, wanted):
-        stored = rows.select("sha256", "features").mapInArrow(partial(_store, folder=f"{folder}/files"), ddl(_ADDRESS))
+        stored = rows.select("sha256", "features").mapInArrow(partial(_store, folder=f"{folder}/files"), ddl(_AT))
         stored.write.mode("append").parquet(place)
     if not storage.exists(f"{folder}/addresses"):
-        return features.sparkSession.createDataFrame([], ddl(_ADDRESS))
-    addresses = features.sparkSession.read.schema(ddl(_ADDRESS)).parquet(place)
+        return features.sparkSession.createDataFrame([], ddl(_AT))
+    addresses = features.sparkSession.read.schema(ddl(_AT)).parquet(place)
     # A content that two tables have is stored twice; either row will do.
     return addresses.groupBy("sha256").agg(F.min(F.struct("file", "row")).alias("at")).select("sha256", "at.*")
 

@@ -1,6 +1,6 @@
 """One local session for all tests of this level, with the properties that users get.
 
-DEDUP_FORMAT=delta or iceberg runs them all on tables of that format, with the library that submit.sh has fetched.
+It knows Delta and Iceberg where submit.sh has fetched their libraries; DEDUP_FORMAT=delta gives all tests such tables.
 """
 
 from __future__ import annotations
@@ -21,12 +21,8 @@ from dedup.model import Model
 FORMAT = os.environ.get("DEDUP_FORMAT", formats.DEFAULT)
 
 _EXTENSIONS = {
-    "delta": {
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.databricks.delta.snapshotPartitions": "2",
-    },
-    "iceberg": {"spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"},
+    "delta": "io.delta.sql.DeltaSparkSessionExtension",
+    "iceberg": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
 }
 
 
@@ -48,11 +44,18 @@ def spark(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     for line in (ROOT / "conf" / "local.conf").read_text().splitlines():
         if line and not line.startswith("#"):
             builder = builder.config(*line.split())
-    if FORMAT in _EXTENSIONS:
-        builder = builder.config("spark.jars", ",".join(map(str, Path(sys.prefix).glob(f"{FORMAT}-*/*.jar"))))
-        for name, value in _EXTENSIONS[FORMAT].items():
-            builder = builder.config(name, value)
-        formats.DEFAULT = FORMAT
+    libraries = {name: list(Path(sys.prefix).glob(f"{name}-*/*.jar")) for name in _EXTENSIONS}
+    builder = builder.config("spark.jars", ",".join(str(jar) for found in libraries.values() for jar in found))
+    there = [name for name, found in libraries.items() if found]
+    builder = builder.config("spark.sql.extensions", ",".join(_EXTENSIONS[name] for name in there))
+    if "delta" in there:
+        builder = builder.config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+        builder = builder.config("spark.databricks.delta.snapshotPartitions", "2")
+    if "iceberg" in there:
+        builder = builder.config("spark.sql.catalog.ice", "org.apache.iceberg.spark.SparkCatalog")
+        builder = builder.config("spark.sql.catalog.ice.type", "hadoop")
+        builder = builder.config("spark.sql.catalog.ice.warehouse", str(tmp_path_factory.mktemp("ice")))
+    formats.DEFAULT = FORMAT
     scratch = tmp_path_factory.mktemp("spark")
     session = (
         builder.config("spark.sql.shuffle.partitions", "2")

@@ -1,0 +1,242 @@
+"""Tables that have transactions, where a part is one: Delta and Iceberg in folders, and those of a catalog."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from dedup import storage
+from dedup.parts import Format
+
+_creating = threading.Lock()
+"""Rounds that are in flight together make a table once."""
+
+
+class Delta:
+    """Delta tables: a transaction for each write. What was replaced stays for readers until VACUUM."""
+
+    def exists(self, folder: str) -> bool:
+        return self.versions(folder) > 0
+
+    def versions(self, folder: str) -> int:
+        found = [re.fullmatch(r"(\d{20})\.json", name) for name in storage.names(f"{folder}/_delta_log")]
+        return max((int(version[1]) + 1 for version in found if version), default=0)
+
+    def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
+        file, row = F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row")
+        # Else each action would read the newest version.
+        now = spark.read.format("delta").option("versionAsOf", self.versions(folder) - 1)
+        return now.load(storage.spark_path(folder)).select(*columns.names, "part", file, row)
+
+    def write(
+        self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
+    ) -> None:
+        path, rows = storage.spark_path(folder), rows.withColumn("part", F.lit(part))
+        for name, value in options.items():
+            if name.startswith("parquet."):
+                with suppress(PySparkException):  # some sessions may set nothing: their files have other row groups
+                    rows.sparkSession.conf.set(name, value)
+        with _creating:
+            if not self.exists(folder):
+                # Where rows can be deleted within files, Delta tells a row's place in its file, and else not.
+                new = rows.limit(0).write.format("delta").option("delta.enableDeletionVectors", "true")
+                new.partitionBy(*by).save(path)
+        writer = rows.write.format("delta").mode("overwrite" if replace else "append")
+        writer.options(**{name: value for name, value in options.items() if name == "compression"}).save(path)
+
+    def parts(self, spark: SparkSession, folder: str) -> set[str]:
+        return _parts(self, spark, folder)
+
+    def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        if self.exists(folder):
+            table = storage.spark_path(folder).replace("`", "``")
+            _delete(spark, f"delta.`{table}`", parts)
+
+    def tidy(self, folder: str) -> None:
+        """Do nothing: readers of earlier versions may be at work for as long as the table says."""
+
+
+def _number(name: str) -> int:
+    """Return the number in a name of Iceberg's metadata of a whole table; of other files, 0."""
+    version = re.fullmatch(r"v(\d+)(\.gz)?\.metadata\.json", name)
+    return int(version[1]) if version else 0
+
+
+class Iceberg:
+    """Iceberg tables: a snapshot for each write. What was replaced stays for readers until snapshots expire."""
+
+    def exists(self, folder: str) -> bool:
+        return self.versions(folder) > 0
+
+    def versions(self, folder: str) -> int:
+        return max(map(_number, storage.names(f"{folder}/metadata")), default=0)
+
+    def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
+        # Iceberg's names of files are no URIs.
+        file, row = F.replace(F.col("_file"), F.lit("%"), F.lit("%25")).alias("file"), F.col("_pos").alias("row")
+        now = _pinned(spark, self._named(spark, folder), self._snapshot(folder))
+        return now.select(*columns.names, "part", file, row)
+
+    def write(
+        self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
+    ) -> None:
+        name, rows = self._named(rows.sparkSession, folder), rows.withColumn("part", F.lit(part))
+        with _creating:
+            if not self.exists(folder):
+                new = rows.limit(0).writeTo(name).using("iceberg")
+                # Rows come sorted by round already: Iceberg need not move them to one task for each folder.
+                properties = {"write.distribution-mode": "none", "write.spark.fanout.enabled": "true"}
+                for key, value in (properties | _of_iceberg(options)).items():
+                    new = new.tableProperty(key, value)
+                (new.partitionedBy(*map(F.col, by)) if by else new).create()
+        _put(rows, name, replace)
+
+    def parts(self, spark: SparkSession, folder: str) -> set[str]:
+        return _parts(self, spark, folder)
+
+    def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        if self.exists(folder):
+            _delete(spark, self._named(spark, folder), parts)
+
+    def tidy(self, folder: str) -> None:
+        """Do nothing: readers of earlier snapshots may be at work."""
+
+    def _snapshot(self, folder: str) -> int | None:
+        newest = max(storage.names(f"{folder}/metadata"), key=_number)
+        content = storage.read(f"{folder}/metadata/{newest}")
+        found = json.loads(gzip.decompress(content) if newest.startswith(f"v{_number(newest)}.gz") else content)
+        snapshot = found.get("current-snapshot-id")
+        return None if snapshot in {None, -1} else int(snapshot)
+
+    def _named(self, spark: SparkSession, folder: str) -> str:
+        """Return the name by which Spark knows a table: each location is a catalog."""
+        location, _, table = folder.rpartition("/")
+        catalog = f"spark.sql.catalog.dedup_{hashlib.sha256(location.encode()).hexdigest()[:12]}"
+        spark.conf.set(catalog, "org.apache.iceberg.spark.SparkCatalog")
+        spark.conf.set(f"{catalog}.type", "hadoop")
+        spark.conf.set(f"{catalog}.warehouse", storage.spark_path(location))
+        spark.conf.set(f"{catalog}.cache-enabled", "false")
+        return f"{catalog.rpartition('.')[2]}.{table}"
+
+
+GUARDED = "delta"
+"""What a catalog's tables are made in where nothing is said: readers see whole writes only, as in a folder."""
+
+
+class Catalog:
+    """Tables of a catalog: what is called CATALOG.SCHEMA.NAME has the tables CATALOG.SCHEMA.NAME_images, and so on.
+
+    All of them are in the format of the first, CATALOG.SCHEMA.NAME_notes, whose rows are what `notes` keeps.
+    """
+
+    notes = T.StructType([T.StructField("file", T.StringType()), T.StructField("content", T.BinaryType())])
+
+    def exists(self, folder: str) -> bool:
+        return bool(session().catalog.tableExists(self._named(folder)))
+
+    def versions(self, folder: str) -> int:
+        if not self.exists(folder):
+            return 0
+        last = session().table(self._named(folder)).agg(F.max("part").alias("part")).collect()[0]["part"]
+        return int(last.partition("-")[0]) if last else 0
+
+    def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
+        return _pinned(spark, self._named(folder), self._version(folder)).select(*columns.names, "part")
+
+    def write(
+        self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
+    ) -> None:
+        name, rows = self._named(folder), rows.withColumn("part", F.lit(part))
+        with _creating:
+            if not self.exists(folder):
+                new = rows.limit(0).writeTo(name).using(self.provider(folder.rpartition("/")[0]) or GUARDED)
+                (new.partitionedBy(*map(F.col, by)) if by else new).create()
+        _put(rows, name, replace)
+
+    def begin(self, location: str, provider: str) -> None:
+        """Make the first table of a location."""
+        rows = session().createDataFrame([], T.StructType([*self.notes.fields, T.StructField("part", T.StringType())]))
+        rows.writeTo(self._named(f"{location}/notes")).using(provider).create()
+
+    def provider(self, location: str) -> str | None:
+        """Return the format of the tables of a location; None where there are none."""
+        if not self.exists(f"{location}/notes"):
+            return None
+        rows = session().sql(f"DESCRIBE TABLE EXTENDED {self._named(f'{location}/notes')}").collect()
+        return str(next(row["data_type"] for row in rows if row["col_name"] == "Provider")).lower()
+
+    def parts(self, spark: SparkSession, folder: str) -> set[str]:
+        return _parts(self, spark, folder)
+
+    def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        if self.exists(folder):
+            _delete(spark, self._named(folder), parts)
+
+    def _version(self, folder: str) -> int | None:
+        name = self._named(folder)
+        if self.provider(folder.rpartition("/")[0]) == "iceberg":
+            rows = session().sql(f"SELECT snapshot_id AS version FROM {name}.refs WHERE name = 'main'").collect()
+        else:
+            rows = session().sql(f"DESCRIBE HISTORY {name} LIMIT 1").select("version").collect()
+        return rows[0]["version"] if rows else None
+
+    def tidy(self, folder: str) -> None:
+        """Do nothing: what was replaced is the catalog's to keep."""
+
+    def _named(self, folder: str) -> str:
+        location, _, table = folder.rpartition("/")
+        return f"{location}_{table}"
+
+
+def _pinned(spark: SparkSession, name: str, version: int | None) -> DataFrame:
+    """Return a table as it was at a version; None for one without any."""
+    return spark.table(name) if version is None else spark.read.option("versionAsOf", version).table(name)
+
+
+def session() -> SparkSession:
+    """Return the session that there is, or a new one: only it knows a catalog's tables."""
+    return SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
+
+
+def _put(rows: DataFrame, table: str, replace: bool) -> None:
+    writer = rows.writeTo(table)
+    if replace:
+        writer.overwrite(F.lit(True))
+    else:
+        writer.append()
+
+
+_ICEBERG = {
+    "compression": "write.parquet.compression-codec",
+    "parquet.block.size": "write.parquet.row-group-size-bytes",
+    "parquet.page.size.row.check.min": "write.parquet.row-group-check-min-record-count",
+    "parquet.page.size.row.check.max": "write.parquet.row-group-check-max-record-count",
+}
+
+
+def _of_iceberg(options: Mapping[str, str]) -> dict[str, str]:
+    named = {_ICEBERG[name]: value for name, value in options.items() if name in _ICEBERG}
+    codec = _ICEBERG["compression"]
+    return named | ({codec: "uncompressed"} if named.get(codec) == "none" else {})
+
+
+def _parts(table: Format, spark: SparkSession, folder: str) -> set[str]:
+    if not table.exists(folder):
+        return set()
+    rows = table.read(spark, folder, T.StructType([])).select("part").distinct()
+    return {row["part"] for row in rows.collect()}
+
+
+def _delete(spark: SparkSession, table: str, parts: Sequence[str]) -> None:
+    kept = ", ".join(f"'{part}'" for part in parts)
+    spark.sql(f"DELETE FROM {table}" + (f" WHERE part NOT IN ({kept})" if kept else ""))

@@ -1,0 +1,140 @@
+"""Tables in each format: what is written is read, whole or not at all, and lies where the address says."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup import formats, notes, storage, tables, vectors
+from dedup.errors import UsageError
+
+WIDTH = 8
+
+
+@pytest.fixture(params=["parquet", "delta", "iceberg", "delta catalog", "iceberg catalog"])
+def location(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> str:
+    """Return a location that was begun in each format, in a folder whose name is not simple."""
+    name, _, catalog = request.param.partition(" ")
+    if name != "parquet" and name not in str(spark.conf.get("spark.jars", "")):
+        pytest.skip(f"no library for {name}")
+    where = str(tmp_path / "a lake, 100% =ü+")
+    if catalog:
+        schema = {"delta": "spark_catalog.default", "iceberg": "ice.photos"}[name]
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        where = f"{schema}.lake_{uuid.uuid4().hex[:8]}"
+    formats.begin(where, name)
+    return where
+
+
+def features(spark: SparkSession, first: int, last: int, model: str = "a:model") -> DataFrame:
+    """Return rows of features: the vector of content i is i, i, i, ..."""
+    rows = [
+        (f"{i:064x}", bytearray(np.full(WIDTH, i, "<f4").tobytes()), 1, 1, "PNG", None, model, i % 3)
+        for i in range(first, last)
+    ]
+    return spark.createDataFrame(rows, tables.SCHEMAS["features"])
+
+
+def hashes(rows: DataFrame) -> list[int]:
+    return sorted(int(row["sha256"], 16) for row in rows.select("sha256").collect())
+
+
+def test_what_is_added_is_read_and_what_is_replaced_is_gone(spark: SparkSession, location: str) -> None:
+    assert not tables.exists(location, "features")
+    assert hashes(tables.read(spark, location, "features")) == []
+    first = tables.append(features(spark, 0, 10), location, "features")
+    second = tables.append(features(spark, 10, 15), location, "features")
+    assert second > first, "parts are in the order in which they were written"
+    rows = tables.read(spark, location, "features")
+    assert rows.columns == [*tables.SCHEMAS["features"].names, "part"]
+    assert hashes(rows.where(F.col("part") == second)) == list(range(10, 15))
+    assert tables.holds(spark, location, "features", [first, second])
+    tables.replace(rows.where("int(conv(right(sha256, 8), 16, 10)) % 2 = 0"), location, "features")
+    tables.tidy(location, "features")
+    assert hashes(tables.read(spark, location, "features")) == list(range(0, 15, 2))
+    assert not tables.holds(spark, location, "features", [first])
+    last = tables.append(features(spark, 20, 22), location, "features")
+    tables.keep(spark, location, "features", [last])
+    assert hashes(tables.read(spark, location, "features")) == [20, 21]
+    latest = tables.latest(tables.read(spark, location, "features"), "sha256")
+    assert latest.count() == 2
+
+
+def test_a_write_that_fails_leaves_nothing_to_see(spark: SparkSession, location: str) -> None:
+    tables.append(features(spark, 0, 4), location, "features")
+
+    def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield next(iter(batches))
+        raise RuntimeError("a worker died")
+
+    rows = features(spark, 4, 40).repartition(1)
+    with pytest.raises(Exception, match="a worker died"):
+        tables.append(rows.mapInArrow(work, rows.schema), location, "features")
+    assert hashes(tables.read(spark, location, "features")) == list(range(4))
+
+
+def test_vectors_are_read_where_the_address_says(spark: SparkSession, location: str) -> None:
+    for start in (0, 30):
+        tables.append(features(spark, start, start + 30).repartition(1), location, "features")
+    if location.startswith("spark_catalog"):
+        spark.sql(f"DELETE FROM {location}_features WHERE sha256 = '{7:064x}'")
+    some = tables.addressed(spark, location, "features").where("bucket > 0")
+
+    def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for sha256, rows in vectors.scan(batches, WIDTH):
+            yield pa.RecordBatch.from_arrays([sha256, pa.array(rows.mean(axis=1))], names=["sha256", "mean"])
+
+    found = vectors.given(some).mapInArrow(work, "sha256 string, mean float").collect()
+    expected = [i for i in range(60) if i % 3 and not (i == 7 and location.startswith("spark_catalog"))]
+    assert sorted(row["mean"] for row in found) == expected
+    assert all(int(row["sha256"], 16) == row["mean"] for row in found)
+
+
+def test_rounds_in_flight_together_make_a_table_once(spark: SparkSession, location: str) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda i: tables.append(features(spark, i, i + 1), location, "features"), range(4)))
+    assert hashes(tables.read(spark, location, "features")) == [0, 1, 2, 3]
+
+
+def test_a_reader_goes_on_with_what_it_has_begun_with(spark: SparkSession, location: str) -> None:
+    tables.append(features(spark, 0, 5), location, "features")
+    before = tables.read(spark, location, "features")
+    tables.append(features(spark, 5, 9), location, "features")
+    tables.replace(features(spark, 50, 51), location, "features")
+    assert hashes(before) == list(range(5))
+
+
+def test_notes_are_kept_beside_the_tables(location: str) -> None:
+    assert notes.read(location, "_models/a") is None
+    assert notes.names(location, "_models") == []
+    notes.write(location, "_models/a", b"first")
+    notes.write(location, "_models/a", b"second")
+    notes.write(location, "_models/b", b"")
+    assert notes.read(location, "_models/a") == b"second"
+    assert notes.names(location, "_models") == ["a", "b"]
+    notes.delete(location, "_models/b")
+    notes.delete(location, "_models/c")
+    assert notes.names(location, "_models") == ["a"]
+    assert notes.read(location, "_models/b") is None
+
+
+def test_a_location_has_one_format(location: str) -> None:
+    formats.begin(location, None)
+    others = {"parquet", "delta", "iceberg"} - {name for name in formats.FORMATS if _is(location, name)}
+    for other in others:
+        with pytest.raises(UsageError, match=r"--format .* needs another place|parquet has no transactions"):
+            formats.begin(location, other)
+
+
+def _is(location: str, name: str) -> bool:
+    if formats.is_name(location):
+        return formats.CATALOG.provider(location) == name
+    return storage.read(f"{location}/_format").decode() == name
