@@ -211,6 +211,41 @@ def test_a_content_that_no_file_has_any_more_does_not_vote(spark: SparkSession, 
     assert [len(row["paths"]) for row in rows] == [2, 1]
 
 
+def test_a_query_during_an_extract_answers_from_what_was_complete_before_it(
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = make_images(tmp_path / "in", 3)
+    location = str(tmp_path / "features")
+    asked = str(paths[0])
+    question = answers.Question(location, [asked], str(tmp_path / "report"))
+
+    def ask() -> answers.Answered:
+        return answers.ask(spark, question, models.choose(location, None, None))
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed when all was computed")
+
+    images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
+    extraction.extract(spark, location, location, model)
+    before = ask()
+    assert (len(before.rows[asked]), before.notes) == (3, [])
+    make_images(tmp_path / "in", 4)
+    images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "_reject", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            extraction.extract(spark, location, location, model)
+    assert features.under(spark, location, model.id).count() == 4, "the fourth is there, and no answer yet"
+    during = ask()
+    assert [row | {"part": ""} for row in during.rows[asked]] == [row | {"part": ""} for row in before.rows[asked]]
+    assert during.notes[0].startswith("An extract is at work on these features, or was stopped")
+    with pytest.raises(UsageError, match="incomplete"):
+        models.one(location, None)
+    assert extraction.extract(spark, location, location, model).computed == 0
+    after = ask()
+    assert (len(after.rows[asked]), after.notes) == (4, [])
+
+
 def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_images(tmp_path / f"{name} in", 2)
