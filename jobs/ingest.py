@@ -26,6 +26,9 @@ def main() -> None:
         f"{done.files:,} files = {done.kept:,} in the table + {done.rejected:,} rejected; "
         f"{done.read:,} read now, {done.files - done.read:,} known or not readable"
     )
+    job.say(
+        f"since the last run {done.new:,} new, {done.changed:,} changed, {done.gone:,} gone; {done.again:,} tried again"
+    )
     job.say(f"{options.table}: next, ./submit.sh extract --table {options.table} --features FEATURES")
 
 

@@ -61,7 +61,7 @@ class Claim:
         self._write(0)
         time.sleep(_SETTLE)
         there = self._look()
-        if self._is_anothers(there):
+        if not self._owns(there):
             raise self._refusal(there or b"")
         self._heart.start()
 
@@ -73,7 +73,7 @@ class Claim:
         UsageError
             If another run has taken it, as this one had stood still for long.
         """
-        if self._lost or self._is_anothers(self._look()):
+        if self._lost or not self._owns(self._look()):
             raise UsageError(f"{self._location}: another run took over, as this one stood still: let only one go on")
 
     def end(self) -> None:
@@ -82,7 +82,7 @@ class Claim:
         if self._heart.ident is not None:
             self._heart.join(BEAT)  # it may be waiting for a storage that is silent
         try:
-            if not self._is_anothers(self._look()):
+            if self._owns(self._look()):
                 storage.delete(self._file)
         except (UsageError, Outage) as error:  # the work is done; the next run sees that the mark does not change
             _log.warning("%s", error)
@@ -92,7 +92,7 @@ class Claim:
         while not self._ended.wait(BEAT):
             number += 1
             try:
-                if self._is_anothers(self._look()):
+                if not self._owns(self._look()):
                     self._lost = True
                     return
                 self._write(number)
@@ -111,9 +111,12 @@ class Claim:
                 return None
             raise UsageError(f"{self._file}: {reject.detail}") from reject
 
-    def _is_anothers(self, there: bytes | None) -> bool:
-        """Tell whether a mark is another run's: one that is just being written may be anybody's, even this one's."""
-        return _parsed(there or b"").get("run", self._mark["run"]) != self._mark["run"]
+    def _owns(self, there: bytes | None) -> bool:
+        """Tell whether a mark is this run's: one that is just being written may be anybody's, even this one's.
+
+        One that is gone was taken, and taken away, by a run that has come to its end meanwhile.
+        """
+        return there is not None and _parsed(there).get("run", self._mark["run"]) == self._mark["run"]
 
     def _lives(self, there: bytes) -> bool:
         """Tell whether the run that left a mark still changes it."""

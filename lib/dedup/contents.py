@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import features, images, tables
+from dedup import features, images, models, tables
 from dedup.errors import UsageError
 from dedup.parts import ADDRESS
 
@@ -71,15 +71,19 @@ def others(spark: SparkSession, locations: dict[str, bool], model: str, files: D
     return Others(row["rejected"], shared)
 
 
+def _described(spark: SparkSession, location: str, model: str) -> DataFrame:
+    return features.complete(spark, location, models.one(location, model))
+
+
 def _files(spark: SparkSession, location: str, model: str) -> DataFrame:
-    described = features.under(spark, location, model).select("sha256", "width", "height", "format", "pixels", "model")
+    described = _described(spark, location, model).select("sha256", "width", "height", "format", "pixels", "model")
     listed = images.inventory(spark, location).select("path", "sha256", "length", "modified")
     return listed.join(described, "sha256").select("path", "length", "modified", *described.columns)
 
 
 def vectors(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
     """Return the rows of features of all locations, which `vectors` reads; a content of two locations has two rows."""
-    found = [features.under(spark, location, model) for location in locations]
+    found = [_described(spark, location, model) for location in locations]
     addressed = all(set(ADDRESS) <= set(rows.columns) for rows in found)
     columns = ["sha256", "features", "bucket", *(ADDRESS if addressed else ())]
     found = [rows.select(*columns) for rows in found]

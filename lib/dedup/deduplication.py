@@ -67,6 +67,7 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
     storage.require_writable(output)
     with claims.claimed(output, "deduplicate") as claim:
         formats.begin(output, request.format)
+        tables.sweep(output, "manifest", "merges", "pairs", "sketches")
         for name in storage.names(output):
             if name.startswith("_scratch-"):  # of a run that was killed
                 storage.delete(f"{output}/{name}")

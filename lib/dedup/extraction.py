@@ -60,6 +60,7 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, format
 def _extract(spark: SparkSession, table: str, location: str, model: Model, claim: Claim) -> Extracted:
     made = models.started(model, location)
     made.save(location)
+    tables.sweep(location, "features", "images", "rejects")
     unread = images.unread(spark, table)
     with (
         rounds.held(images.inventory(spark, table)) as files,
@@ -72,11 +73,17 @@ def _extract(spark: SparkSession, table: str, location: str, model: Model, claim
         listed.result()
         claim.require()
         _reject(files, unread, location, model.id, parts)
-        found, stale, upto = _count(files, unread, location, model.id)
+        counted = _count(files, unread, location, model.id)
+        if counted.copies:
+            _drop_copies(spark, location, model.id, claim)
+            counted = _count(files, unread, location, model.id)
+            if counted.copies:
+                raise RuntimeError(f"{counted.copies} rows of contents that have one already: run extract again")
+        claim.require()
     for name in ("images", "rejects"):
         tables.tidy(location, name)
-    replace(made, complete=True, stale=stale, upto=upto).save(location)
-    return Extracted(model.id, computed=sum(rows for _, rows in counts), **found)
+    replace(made, complete=True, stale=counted.stale, parts=counted.parts).save(location)
+    return Extracted(model.id, computed=sum(rows for _, rows in counts), **counted.found)
 
 
 def _list(files: DataFrame, table: str, location: str) -> None:
@@ -138,10 +145,16 @@ def _reject(files: DataFrame, unread: DataFrame, location: str, model: str, part
     tables.replace(unread.select(*columns).union(failed.select(*columns)), location, "rejects")
 
 
-def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> tuple[dict[str, int], int, str]:
-    """Return counts of files and contents, how many contents with features no file has, and the features' last part.
+@dataclass(frozen=True)
+class _Counted:
+    found: dict[str, int]  #: of files and contents: see Extracted
+    stale: int  #: contents with features that no file has
+    copies: int  #: rows of the features beside the first of their content
+    parts: tuple[str, ...]  #: of the features: what was counted
 
-    All of it comes from one job.
+
+def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> _Counted:
+    """Return the counts, all from one job.
 
     Raises
     ------
@@ -149,15 +162,21 @@ def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> tu
         If a file has neither features nor a reject, or has both.
     """
     spark = files.sparkSession
-    listed = files.select("sha256", F.lit(1).alias("listed"), F.lit(None).alias("part"))
-    made = under(spark, location, model).select("sha256", F.lit(0).alias("listed"), "part")
-    both = listed.union(made).groupBy("sha256").agg(F.sum("listed").alias("files"), F.max("part").alias("part"))
+    listed = files.select("sha256", F.lit(1).alias("listed"), F.lit(0).alias("rows"), F.lit(None).alias("part"))
+    made = under(spark, location, model).select("sha256", F.lit(0).alias("listed"), F.lit(1).alias("rows"), "part")
+    sums = [
+        F.sum("listed").alias("files"),
+        F.sum("rows").alias("rows"),
+        F.array_sort(F.collect_set("part")).alias("in"),
+    ]
+    both = listed.union(made).groupBy("sha256").agg(*sums)
     of_contents = both.agg(
         F.count_if(F.col("files") > 0).alias("contents"),
         F.count_if(F.col("files") == 0).alias("stale"),
         F.coalesce(F.sum("files"), F.lit(0)).alias("read"),
-        F.coalesce(F.sum(F.when(F.col("part").isNotNull(), F.col("files"))), F.lit(0)).alias("described"),
-        F.coalesce(F.max("part"), F.lit("")).alias("upto"),
+        F.coalesce(F.sum(F.when(F.col("rows") > 0, F.col("files"))), F.lit(0)).alias("described"),
+        F.coalesce(F.sum(F.greatest(F.col("rows") - 1, F.lit(0))), F.lit(0)).alias("copies"),
+        F.array_sort(F.array_distinct(F.flatten(F.collect_set("in")))).alias("parts"),
     )
     of_rejects = tables.read(spark, location, "rejects").agg(F.count("*").alias("rejected"))
     of_unread = unread.agg(F.count("*").alias("unread"))
@@ -166,7 +185,25 @@ def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> tu
     counts["files"] = row["read"] + row["unread"]
     if counts["files"] != counts["described"] + counts["rejected"]:
         raise RuntimeError(f"the counts do not add up: {counts}; run extract again")
-    return counts, row["stale"], row["upto"]
+    return _Counted(counts, row["stale"], row["copies"], tuple(row["parts"]))
+
+
+def _drop_copies(spark: SparkSession, location: str, model: str, claim: Claim) -> None:
+    """Leave of several rows of one content the first: the parts of the others are written anew, without them.
+
+    A run that stood still, was replaced, and woke up in the middle of a part leaves such rows. Whatever stops this
+    leaves no content without a row: at worst there are copies, for the next run.
+    """
+    rows = under(spark, location, model)
+    several = rows.groupBy("sha256").agg(F.min("part").alias("first"), F.count("*").alias("rows")).where("rows > 1")
+    copies = rows.select("sha256", "part").join(several, "sha256").where("part <> first").select("sha256", "part")
+    with rounds.held(copies) as found:
+        later = [row["part"] for row in found.select("part").distinct().collect()]
+        others = rows.where(F.col("part").isin(*later)).join(found, ["sha256", "part"], how="left_anti")
+        claim.require()
+        if not others.isEmpty():
+            tables.append(others, location, "features")
+        tables.drop(spark, location, "features", later)
 
 
 def reasons(spark: SparkSession, location: str) -> list[tuple[str, int]]:

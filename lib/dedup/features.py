@@ -170,9 +170,12 @@ def under(spark: SparkSession, location: str, model: str) -> DataFrame:
 
 
 def complete(spark: SparkSession, location: str, made: Made) -> DataFrame:
-    """Return the rows of `under` that the last extract that came to its end has left, or an earlier one."""
+    """Return the rows of `under` that the last extract that came to its end has counted, one for each content.
+
+    What a run has added since then, which is at work, or was replaced and does not know it, counts for nobody.
+    """
     rows = under(spark, location, made.model)
-    return rows.where(F.col("part") <= made.upto) if made.upto else rows
+    return rows.where(F.col("part").isin(*made.parts)) if made.parts else rows
 
 
 def live(spark: SparkSession, location: str, made: Made) -> DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -47,6 +47,14 @@ class Ingested:
     read: int  #: those of them that were read by this run; the others were known
     kept: int  #: in the table of images
     rejected: int  #: in its rejects
+    changed: int = 0  #: of those read, files that the table had with another length or time of change
+    again: int = 0  #: of those read, files that could not be read before
+    gone: int = 0  #: files of the table that the location had at the last run, and has no more
+
+    @property
+    def new(self) -> int:
+        """Of those read, files that no run has seen before, or that are there again."""
+        return self.read - self.changed - self.again
 
 
 def rejected(stage: str, reject: Reject | None) -> dict[str, str | None]:
@@ -104,8 +112,8 @@ def ingest(
 ) -> Ingested:
     """Put every file under a location into the table of images at `table`; into its rejects what cannot be read.
 
-    A file that the table has already, with the same length and time of change, is not read again. Files of
-    the table that are not under the location stay as they are.
+    A file that the table has already, with the same length and time of change, is not read again. What the table has of
+    files that were under the location and are gone counts no more. Files elsewhere stay as they are.
 
     Parameters
     ----------
@@ -131,12 +139,17 @@ def ingest(
     own = F.col("path").startswith(f"{table}/")
     with claims.claimed(table, "ingest") as claim, rounds.held(listing(spark, source).where(~own)) as files:
         formats.begin(table, format)
+        tables.sweep(table, "images", "rejects")
         total = files.count()
         if not total:
             nothing = "no files in it" if there else "no such file, folder or pattern"
             raise UsageError(f"{source}: {nothing}")
         notes.write(table, _UNFINISHED, b"")
-        with rounds.held(_new(files, table, rounds.buckets(total))) as todo:
+        with (
+            rounds.held(_new(files, table, rounds.buckets(total))) as todo,
+            rounds.held(_gone(files, table, storage.covers(source))) as gone,
+        ):
+            changes = _changes(todo, gone)
             parts = _reject(files, table)
 
             def work(rows: DataFrame, first: int, last: int) -> None:
@@ -147,11 +160,13 @@ def ingest(
                     parts.extend(_reject(read, table))
 
             count = rounds.run(todo, rounds.counted(todo), work, "ingest")
-        claim.require()
-        done = _settle(files, table, parts, total, count)
+            claim.require()
+            if changes["gone"]:
+                tables.append(_forgotten(gone), table, "images")
+            kept, rejected = _settle(files, gone, table, parts, total)
         tables.tidy(table, "rejects")
         notes.delete(table, _UNFINISHED)
-    return done
+    return Ingested(total, count, kept, rejected, **changes)
 
 
 _UNFINISHED = "_unfinished"
@@ -171,8 +186,8 @@ def require_finished(table: str) -> None:
 
 
 def current(spark: SparkSession, table: str) -> DataFrame:
-    """Return the latest row of each path of a table of images, without its bytes."""
-    return tables.latest(tables.read(spark, table, "images"), "path")
+    """Return the latest row of each path of a table of images that is not gone, without its bytes."""
+    return tables.latest(tables.read(spark, table, "images"), "path").where("sha256 is not null")
 
 
 def unread(spark: SparkSession, table: str) -> DataFrame:
@@ -190,10 +205,52 @@ _SAME = ["path", "length", "modified"]
 
 
 def _new(files: DataFrame, table: str, buckets: int) -> DataFrame:
-    """Return the files that are not in the table yet, each with its bucket."""
-    known = current(files.sparkSession, table)
+    """Return the files that are not in the table as they are: with their buckets, and what is known of them."""
+    spark = files.sparkSession
+    known = current(spark, table).select("path", F.struct(*_SAME).alias("known"))
+    tried = unread(spark, table).select("path", F.lit(True).alias("tried"))
     bucket = F.pmod(F.xxhash64("path"), F.lit(buckets)).cast("int").alias("bucket")
-    return files.where("reason is null").join(known, _SAME, how="left_anti").select(*_SAME, bucket)
+    changed = F.col("known").isNotNull().alias("changed")
+    again = (F.col("known").isNull() & F.col("tried").isNotNull()).alias("again")
+    beside = files.where("reason is null").join(known, "path", how="left").join(tried, "path", how="left")
+    return beside.where(~F.struct(*_SAME).eqNullSafe(F.col("known"))).select(*_SAME, bucket, changed, again)
+
+
+def _covered(batches: Iterator[pa.RecordBatch], covers: Callable[[str], bool]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch.filter(pa.array([covers(path) for path in batch.column("path").to_pylist()], pa.bool_()))
+
+
+def _gone(files: DataFrame, table: str, covers: Callable[[str], bool]) -> DataFrame:
+    """Return the files of a table and of its rejects that a listing speaks for and lacks, and whether they were read.
+
+    Of what is below a folder that could not be listed nothing is known: it is not gone.
+    """
+    spark = files.sparkSession
+    read = current(spark, table).select("path", F.lit(True).alias("read"))
+    before = (
+        read.union(unread(spark, table).select("path", F.lit(False))).groupBy("path").agg(F.max("read").alias("read"))
+    )
+    lacking = before.join(files, "path", how="left_anti")
+    lacking = lacking.mapInArrow(partial(_covered, covers=covers), "path string, read boolean")
+    folders = "transform(sequence(1, size(split(path, '/')) - 1), n -> array_join(slice(split(path, '/'), 1, n), '/'))"
+    closed = files.where("stage = 'list'").select(F.col("path").alias("folder"))
+    hidden = lacking.selectExpr("path", f"explode({folders}) AS folder").join(closed, "folder", how="left_semi")
+    return lacking.join(hidden, "path", how="left_anti")
+
+
+def _changes(todo: DataFrame, gone: DataFrame) -> dict[str, int]:
+    """Return how many files have changed, are tried again, and are gone."""
+    counts = todo.agg(F.count_if("changed").alias("changed"), F.count_if("again").alias("again"))
+    row = counts.crossJoin(gone.agg(F.count_if("read").alias("gone"))).collect()[0]
+    return {name: row[name] for name in ("changed", "again", "gone")}
+
+
+def _forgotten(gone: DataFrame) -> DataFrame:
+    """Return the rows by which a table of images forgets files: nothing but the path."""
+    names = [field for field in tables.SCHEMAS["images"] if field.name not in {"path", "bucket"}]
+    nothing = [F.lit(None).cast(field.dataType).alias(field.name) for field in names]
+    return gone.where("read").select("path", *nothing, F.lit(0).alias("bucket"))
 
 
 def _reject(rows: DataFrame, table: str) -> list[str]:
@@ -204,13 +261,19 @@ def _reject(rows: DataFrame, table: str) -> list[str]:
     return [tables.append(failed.withColumn("sha256", F.lit(None).cast("string")), table, "rejects")]
 
 
-def _settle(files: DataFrame, table: str, parts: list[str], total: int, read: int) -> Ingested:
-    """Leave in the rejects what is true now: this run's, and those of files that this run did not list."""
+def _settle(files: DataFrame, gone: DataFrame, table: str, parts: list[str], total: int) -> tuple[int, int]:
+    """Leave in the rejects what is true now: this run's, and those of files that it knows nothing of.
+
+    Returns
+    -------
+    tuple
+        How many of the files are in the table, and how many in the rejects: all of them.
+    """
     rejects = tables.read(files.sparkSession, table, "rejects")
     now = F.col("part").isin(parts)
-    listed = files.select("path", F.lit(True).alias("listed"))
-    stale = ~now & F.col("stage").isin(*STAGES) & F.col("listed").isNotNull()
-    tables.replace(rejects.join(listed, "path", how="left").where(~stale), table, "rejects")
+    asked = files.select("path").union(gone.select("path")).withColumn("asked", F.lit(True))
+    stale = ~now & F.col("stage").isin(*STAGES) & F.col("asked").isNotNull()
+    tables.replace(rejects.join(asked, "path", how="left").where(~stale), table, "rejects")
 
     failed = unread(files.sparkSession, table)
     rejected = files.join(failed, "path", how="left_semi").count()
@@ -218,4 +281,4 @@ def _settle(files: DataFrame, table: str, parts: list[str], total: int, read: in
     kept = files.join(failed, "path", how="left_anti").join(images, _SAME, how="left_semi").count()
     if kept + rejected != total:
         raise RuntimeError(f"{total} files listed, but {kept} in the table and {rejected} rejected: run ingest again")
-    return Ingested(files=total, read=read, kept=kept, rejected=rejected)
+    return kept, rejected

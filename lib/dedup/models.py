@@ -25,7 +25,7 @@ class Made:
     ranges: tuple[float, ...]  #: of int8, as they were found when the first features were made; else none
     complete: bool  #: whether every content of the table of images has been through an extract that ended
     stale: int = 0  #: contents with features that no file has any more
-    upto: str = ""  #: the last part of the features when an extract came to its end: readers see none after it
+    parts: tuple[str, ...] = ()  #: of the features when an extract came to its end: readers see no others
 
     def require_complete(self, location: str) -> None:
         """Make sure that the table at a location has the features of every content.
@@ -48,7 +48,7 @@ class Made:
         UsageError
             If none has.
         """
-        if not self.upto:
+        if not self.parts:
             self.require_complete(location)
 
     @property
@@ -81,7 +81,7 @@ def of(location: str) -> list[Made]:
 def _read(location: str, name: str) -> Made:
     try:
         found = json.loads(notes.read(location, name) or b"")
-        return Made(**found | {"ranges": tuple(found["ranges"])})
+        return Made(**found | {name: tuple(found[name]) for name in ("ranges", "parts") if name in found})
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{location}/{name}: not what an extract leaves: make the features anew") from error
 
@@ -100,7 +100,7 @@ def started(model: Model, location: str) -> Made:
     fresh = Made(model.id, model.weights.source, model.precision, model.arithmetic.ranges, complete=False)
     for before in of(location):
         if before.model == model.id:
-            return replace(fresh, stale=before.stale, upto=before.upto)
+            return replace(fresh, stale=before.stale, parts=before.parts)
     return fresh
 
 

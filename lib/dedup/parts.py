@@ -5,6 +5,7 @@ Where a row of a table in a folder is, is a file and a place in it: vectors are 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -13,6 +14,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup import storage
+from dedup.errors import Outage, UsageError
+
+_log = logging.getLogger(__name__)
 
 ADDRESS: dict[str, T.DataType] = {"file": T.StringType(), "row": T.LongType()}
 """Where a row is: a file, as a URI in which a percent sign begins a code, and the row's place in it."""
@@ -63,8 +67,14 @@ class Format(Protocol):
     def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
         """Remove all rows but those of some parts from a table, which need not be there."""
 
+    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        """Remove the rows of some parts from a table that is there."""
+
     def tidy(self, folder: str) -> None:
         """Delete what readers see no more; no DataFrame may be made of it."""
+
+    def sweep(self, folder: str) -> None:
+        """Delete what was begun, and never ended, where nobody writes."""
 
 
 class Parquet:
@@ -96,14 +106,27 @@ class Parquet:
         return {name.removeprefix("part=") for name in self._parts(folder)}
 
     def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
-        for name in storage.names(folder):
-            if name.removeprefix("part=") not in parts:
-                storage.delete(f"{folder}/{name}")
+        others = [name.removeprefix("part=") for name in storage.names(folder)]
+        self.drop(spark, folder, [part for part in others if part not in parts])
+
+    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        for part in parts:
+            storage.delete(f"{folder}/part={part}/_SUCCESS")  # first: it counts as a whole, whatever stops this
+            storage.delete(f"{folder}/part={part}")
 
     def tidy(self, folder: str) -> None:
         parts = self._whole(folder)
         for name in parts[: len(parts) - len(_since_replaced(parts))]:
             storage.delete(f"{folder}/{name}")
+
+    def sweep(self, folder: str) -> None:
+        whole = self._whole(folder)
+        for name in storage.names(folder):
+            if name.startswith("part=") and name not in whole:
+                try:
+                    storage.delete(f"{folder}/{name}")
+                except (UsageError, Outage) as error:  # a task of the killed run still writes there: for the next sweep
+                    _log.warning("%s", error)
 
     def _parts(self, folder: str) -> list[str]:
         """Return the names of the parts that make up a table, oldest first."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 
 import pyarrow as pa
 from pyarrow import fs
@@ -189,6 +189,22 @@ def listing(location: str) -> Iterator[Entry]:
         for entry in _walk(base) if base else ():
             if matches(entry.path[len(base) :].strip("/").split("/"), pattern):
                 yield entry
+
+
+def covers(location: str) -> Callable[[str], bool]:
+    """Return what tells of any path whether `listing` speaks for it: has it if it is there. Workers can be sent it.
+
+    Raises
+    ------
+    UsageError, Outage
+        As `exists`.
+    """
+    base, pattern = (absolute(location), []) if exists(location) else _split(location)
+    return partial(_covers, base.rstrip("/"), pattern)
+
+
+def _covers(base: str, pattern: list[str], path: str) -> bool:
+    return path == base or (path.startswith(f"{base}/") and matches(path[len(base) + 1 :].split("/"), pattern))
 
 
 def _split(location: str) -> tuple[str, list[str]]:

@@ -190,6 +190,20 @@ def keep(spark: SparkSession, location: str, table: str, parts: Sequence[str]) -
     formats.of(location).keep(spark, f"{location}/{table}", parts)
 
 
+def drop(spark: SparkSession, location: str, table: str, parts: Sequence[str]) -> None:
+    """Remove some parts from a table that is there."""
+    formats.of(location).drop(spark, f"{location}/{table}", parts)
+
+
+def sweep(location: str, *names: str) -> None:
+    """Delete what runs that were killed have begun of some tables, and did not end: readers never saw it.
+
+    Whoever calls this has claimed the location, and does not write there yet: nobody does.
+    """
+    for table in names:
+        formats.of(location).sweep(f"{location}/{table}")
+
+
 def latest(rows: DataFrame, *key: str) -> DataFrame:
     """Return of all rows with the same key that of the latest part, without `content`."""
     columns = [name for name in rows.columns if name not in {*key, "content"}]

@@ -59,11 +59,21 @@ class Delta:
 
     def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
         if self.exists(folder):
-            table = storage.spark_path(folder).replace("`", "``")
-            _delete(spark, f"delta.`{table}`", parts)
+            _delete(spark, self._named(folder), parts, "NOT IN")
+
+    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        if parts:
+            _delete(spark, self._named(folder), parts, "IN")
+
+    def _named(self, folder: str) -> str:
+        path = storage.spark_path(folder).replace("`", "``")
+        return f"delta.`{path}`"
 
     def tidy(self, folder: str) -> None:
         """Do nothing: readers of earlier versions may be at work for as long as the table says."""
+
+    def sweep(self, folder: str) -> None:
+        """Do nothing: files without a transaction are known to the format's own vacuum."""
 
 
 def _number(name: str) -> int:
@@ -106,10 +116,17 @@ class Iceberg:
 
     def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
         if self.exists(folder):
-            _delete(spark, self._named(spark, folder), parts)
+            _delete(spark, self._named(spark, folder), parts, "NOT IN")
+
+    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        if parts:
+            _delete(spark, self._named(spark, folder), parts, "IN")
 
     def tidy(self, folder: str) -> None:
         """Do nothing: readers of earlier snapshots may be at work."""
+
+    def sweep(self, folder: str) -> None:
+        """Do nothing: files without a transaction are known to the format's own vacuum."""
 
     def _snapshot(self, folder: str) -> int | None:
         newest = max(storage.names(f"{folder}/metadata"), key=_number)
@@ -180,7 +197,11 @@ class Catalog:
 
     def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
         if self.exists(folder):
-            _delete(spark, self._named(folder), parts)
+            _delete(spark, self._named(folder), parts, "NOT IN")
+
+    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        if parts:
+            _delete(spark, self._named(folder), parts, "IN")
 
     def _version(self, folder: str) -> int | None:
         name = self._named(folder)
@@ -192,6 +213,9 @@ class Catalog:
 
     def tidy(self, folder: str) -> None:
         """Do nothing: what was replaced is the catalog's to keep."""
+
+    def sweep(self, folder: str) -> None:
+        """Do nothing: files without a transaction are known to the format's own vacuum."""
 
     def _named(self, folder: str) -> str:
         location, _, table = folder.rpartition("/")
@@ -237,6 +261,6 @@ def _parts(table: Format, spark: SparkSession, folder: str) -> set[str]:
     return {row["part"] for row in rows.collect()}
 
 
-def _delete(spark: SparkSession, table: str, parts: Sequence[str]) -> None:
-    kept = ", ".join(f"'{part}'" for part in parts)
-    spark.sql(f"DELETE FROM {table}" + (f" WHERE part NOT IN ({kept})" if kept else ""))
+def _delete(spark: SparkSession, table: str, parts: Sequence[str], where: str) -> None:
+    named = ", ".join(f"'{part}'" for part in parts)
+    spark.sql(f"DELETE FROM {table}" + (f" WHERE part {where} ({named})" if named else ""))

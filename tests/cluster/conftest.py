@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,12 +39,49 @@ def bad_use(job: subprocess.Popen[str]) -> str:
     return lines[0]
 
 
+def started_by(process: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have, the first ones first."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        children.setdefault(int(parent), []).append(int(entry.name))
+    found = children.get(process, [])
+    for one in found:
+        found.extend(children.get(one, []))
+    return found
+
+
+def command(process: int) -> str:
+    """Return the words that a process was started with."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def kill(*processes: int) -> None:
+    """Kill processes, as a machine does that has no memory left: they learn nothing of it."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
 @dataclass
 class Cluster:
     """A standalone cluster whose processes the test may kill."""
 
     url: str
+    master: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def kill(self) -> None:
+        """Kill all of it at once, executors and Python workers too."""
+        for process in (self.master, *self.workers):
+            kill(process.pid, *started_by(process.pid))
+            process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -101,19 +140,18 @@ def _registered(log: Path) -> bool:
     return "Successfully registered" in log.read_text()
 
 
-@pytest.fixture
-def cluster(environment: dict[str, str], tmp_path: Path) -> Iterator[Cluster]:
-    """Start a master and two workers of one core each; end them."""
+@contextmanager
+def _cluster(environment: dict[str, str], folder: Path) -> Iterator[Cluster]:
     import pyspark
 
     home = Path(pyspark.__file__).parent
-    env = environment | {"SPARK_HOME": str(home), "SPARK_LOCAL_DIRS": str(tmp_path / "scratch")}
+    env = environment | {"SPARK_HOME": str(home), "SPARK_LOCAL_DIRS": str(folder / "scratch")}
 
     def start(name: str, *words: str) -> tuple[subprocess.Popen[bytes], Path]:
-        log = tmp_path / f"{name}.log"
+        log = folder / f"{name}.log"
         with log.open("wb") as file:
             command = [str(home / "bin" / "spark-class"), *words]
-            return subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=tmp_path), log
+            return subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=folder), log
 
     loopback = ("--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
     master, log = start("master", "org.apache.spark.deploy.master.Master", *loopback)
@@ -121,9 +159,9 @@ def cluster(environment: dict[str, str], tmp_path: Path) -> Iterator[Cluster]:
     try:
         found = wait_for("the master", lambda: re.search(r"Starting Spark master at (spark://\S+)", log.read_text()))
         assert isinstance(found, re.Match)
-        one = Cluster(found[1])
+        one = Cluster(found[1], master)
         for number in range(2):
-            size = ("-c", "1", "-m", "2g", "--work-dir", str(tmp_path / f"work{number}"))
+            size = ("-c", "1", "-m", "2g", "--work-dir", str(folder / f"work{number}"))
             worker, log = start(f"worker{number}", "org.apache.spark.deploy.worker.Worker", *loopback, *size, one.url)
             running.append(worker)
             one.workers.append(worker)
@@ -133,3 +171,22 @@ def cluster(environment: dict[str, str], tmp_path: Path) -> Iterator[Cluster]:
         for process in running:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def clusters(environment: dict[str, str], tmp_path: Path) -> Callable[[], AbstractContextManager[Cluster]]:
+    """Return a function that starts a master and two workers of one core each, for the time of a `with`."""
+
+    def start() -> AbstractContextManager[Cluster]:
+        folder = tmp_path / f"cluster{len([*tmp_path.glob('cluster*')])}"
+        folder.mkdir()
+        return _cluster(environment, folder)
+
+    return start
+
+
+@pytest.fixture
+def cluster(clusters: Callable[[], AbstractContextManager[Cluster]]) -> Iterator[Cluster]:
+    """Start a cluster for the time of a test."""
+    with clusters() as one:
+        yield one

@@ -134,3 +134,12 @@ def test_of_runs_that_begin_at_once_one_goes_on(tmp_path: Path) -> None:
     assert len(began) == 1
     assert len(refused) == 5
     began[0].end()
+
+
+def test_a_run_that_was_replaced_by_one_that_has_ended_learns_it_too(tmp_path: Path) -> None:
+    with claimed(str(tmp_path), "extract") as claim:
+        storage.delete(f"{tmp_path}/_running")  # as the other one does at its end
+        with pytest.raises(UsageError, match="another run took over"):
+            claim.require()
+        time.sleep(0.4)
+        assert storage.names(str(tmp_path)) == [], "it makes no claim anew: what it knows is of before"

@@ -165,3 +165,23 @@ def test_a_name_that_is_not_utf8_is_rejected_by_a_name_that_is(tmp_path: Path, p
 def test_a_location_that_is_not_utf8_is_bad_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be UTF-8"):
         list(storage.listing(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")))
+
+
+@pytest.mark.parametrize(
+    ("location", "spoken_for"),
+    [
+        ("in", {"in/a/1.png", "in/a/x/2.jpg", "in/b/3.jpg"}),
+        ("in/", {"in/a/1.png", "in/a/x/2.jpg", "in/b/3.jpg"}),
+        ("in/a", {"in/a/1.png", "in/a/x/2.jpg"}),
+        ("in/b/3.jpg", {"in/b/3.jpg"}),
+        ("in/*/*.jpg", {"in/b/3.jpg"}),
+        ("in/**/*.jpg", {"in/a/x/2.jpg", "in/b/3.jpg"}),
+        ("i[n]/a", {"in/a/1.png", "in/a/x/2.jpg"}),
+    ],
+)
+def test_a_listing_speaks_for_what_it_would_find(tmp_path: Path, put: Put, location: str, spoken_for: set[str]) -> None:
+    names = ["in/a/1.png", "in/a/x/2.jpg", "in/b/3.jpg", "inn/4.jpg", "other/in/5.jpg"]
+    paths = put(names)
+    covers = storage.covers(f"{tmp_path}/{location}")
+    assert {name for name in names if covers(f"{tmp_path}/{name}")} == spoken_for
+    assert [path for path in sorted(paths) if covers(path)] == listed(f"{tmp_path}/{location}")

@@ -1,0 +1,167 @@
+"""Runs that are killed, with kill -9, and started again: what is durable stays, and nothing shows of it in the end."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pyarrow.dataset
+import pytest
+from tests.cluster.conftest import Cluster, command, kill, started_by, wait_for
+from tests.cluster.test_jobs import Submit, vectors
+from tests.samples import WEIGHTS
+
+Job = subprocess.Popen[str]
+
+
+def java(job: Job) -> list[int]:
+    """Return the JVM of the driver: submit.sh has become it."""
+    return [job.pid]
+
+
+def python(job: Job) -> list[int]:
+    """Return the Python of the driver."""
+    return [process for process in started_by(job.pid) if "/jobs/" in command(process)]
+
+
+def both(job: Job) -> list[int]:
+    """Return the driver, and the Python workers that it has started where it is the executor too."""
+    return [job.pid, *started_by(job.pid)]
+
+
+def workers(job: Job) -> list[int]:
+    """Return the Python workers of a local run; the daemon that starts them is not one of them."""
+    daemons = [process for process in started_by(job.pid) if "pyspark.daemon" in command(process)]
+    return [process for daemon in daemons for process in started_by(daemon)]
+
+
+def parts(folder: Path, mark: str = "") -> list[Path]:
+    return sorted(part for part in folder.glob("part=*") if (part / mark).exists())
+
+
+def killed(job: Job, what: Callable[[Job], list[int]], when: Callable[[], object]) -> None:
+    """Kill what there is of a job at a moment, and wait until all of it has ended."""
+    wait_for("the moment", lambda: when() or job.poll() is not None, 240)
+    assert job.poll() is None, job.communicate()
+    kill(*what(job))
+    job.communicate(timeout=120)
+    assert job.returncode != 0
+
+
+def finished(job: Job) -> str:
+    out, err = job.communicate(timeout=400)
+    assert job.returncode == 0, err
+    return out
+
+
+def computed(said: str) -> int:
+    found = re.search(r"(\d+) different contents, (\d+) of them computed now", said)
+    assert found is not None
+    assert found[1] == "120"
+    return int(found[2])
+
+
+def extract(submit: Submit, local: Path, features: Path, *options: str) -> Job:
+    return submit(*options, "extract", "--table", f"{local}/table", "--features", str(features), "--weights", WEIGHTS)
+
+
+ONE_CORE = ("--master", "local[1,2]")
+"""One core makes two rounds of 120 images; it tries a task once more."""
+
+
+@pytest.fixture(scope="module")
+def whole(submit: Submit, local: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the vectors of a run on one core that is not killed."""
+    features = tmp_path_factory.mktemp("whole")
+    assert computed(finished(extract(submit, local, features, *ONE_CORE))) == 120
+    return vectors(features)
+
+
+def test_an_extract_killed_at_several_moments_ends_in_the_same_bytes(
+    submit: Submit, local: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    features = tmp_path / "features"
+    made = features / "features"
+
+    def start() -> Job:
+        return extract(submit, local, features, *ONE_CORE)
+
+    killed(start(), java, lambda: parts(features / "images"))  # the files are being listed
+    killed(start(), python, lambda: parts(made))  # the network is at work
+    assert not vectors(features)
+    killed(start(), both, lambda: parts(made, "_SUCCESS"))  # a part counts, the next one does not yet
+    durable = vectors(features)
+    assert 0 < len(durable) < 120
+
+    last = start()
+    before = len(parts(made))
+    wait_for("the network at work", lambda: len(parts(made)) > before or last.poll() is not None, 240)
+    kill(*workers(last))
+    said = finished(last)
+    assert computed(said) == 120 - len(durable), "nothing that counted is computed again"
+    assert vectors(features) == whole
+    assert parts(made) == parts(made, "_SUCCESS"), "what killed runs have begun is gone"
+
+    before_all = {path.relative_to(features): path.stat().st_mtime_ns for path in made.rglob("*")}
+    said = finished(start())
+    assert computed(said) == 0
+    assert {path.relative_to(features): path.stat().st_mtime_ns for path in made.rglob("*")} == before_all
+
+
+def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(
+    clusters: Callable[[], AbstractContextManager[Cluster]],
+    submit: Submit,
+    local: Path,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    features = tmp_path / "features"
+
+    def start(cluster: Cluster) -> Job:
+        one_core = ("--total-executor-cores", "1", "--conf", "spark.default.parallelism=1")
+        memory = ("--driver-memory", "2g", "--conf", "spark.executor.memory=1500m")
+        at = ("--master", cluster.url, "--conf", "spark.driver.host=127.0.0.1")
+        return extract(submit, local, features, *at, *one_core, *memory)
+
+    with clusters() as cluster:
+        job = start(cluster)
+        wait_for("a first part", lambda: parts(features / "features", "_SUCCESS") or job.poll() is not None, 240)
+        assert job.poll() is None, job.communicate()
+        cluster.kill()
+        kill(*both(job))
+        job.communicate(timeout=60)
+    durable = vectors(features)
+    assert 0 < len(durable) < 120
+    with clusters() as cluster:
+        assert computed(finished(start(cluster))) == 120 - len(durable)
+    assert vectors(features) == whole
+
+
+def test_an_ingest_that_is_killed_ends_in_the_same_table(
+    submit: Submit, local: Path, images: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table"
+
+    def ingest() -> Job:
+        return submit("ingest", "--images", str(images), "--table", str(table))
+
+    def files(table: Path) -> dict[str, tuple[str, bytes]]:
+        rows = [
+            row
+            for part in parts(table / "images", "_SUCCESS")
+            for row in pyarrow.dataset.dataset(part, format="parquet", exclude_invalid_files=True)
+            .to_table()
+            .to_pylist()
+        ]
+        assert len({row["path"] for row in rows}) == len(rows), "one row for each file"
+        return {row["path"]: (row["sha256"], row["content"]) for row in rows}
+
+    killed(ingest(), both, lambda: parts(table / "images"))
+    said = finished(ingest())
+    assert "120 files = 120 in the table + 0 rejected" in said
+    assert "since the last run 120 new, 0 changed, 0 gone" in said
+    assert files(table) == files(local / "table")
+    assert parts(table / "images") == parts(table / "images", "_SUCCESS")
