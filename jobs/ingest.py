@@ -16,7 +16,8 @@ def main() -> None:
         "--images",
         required=True,
         metavar="URI",
-        help="a file, a folder with all that is in it, or a pattern (* ? [..] **): a path, or s3a:// gs:// abfss:// hdfs://",
+        help="a file, a folder with all that is in it, or a pattern (* ? [..] **): a path, or s3a:// gs:// abfss:// "
+        "hdfs://. Members of .tar and .zip archives are files too; '*.tar!/**/*.jpg' picks some of them",
     )
     parser.add_argument("--table", required=True, metavar="URI", help="where the tables images and rejects are kept")
     parser.add_format()

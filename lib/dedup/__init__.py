@@ -2,11 +2,11 @@
 
 The modules follow the data, and each imports only what stands before it:
 
-- ground: `errors`, `quiet`, `storage` (files in and out), `parts`, `transactions` and `formats` (how tables lie
-  there), `claims` (one run at a time), `notes` (what is kept beside tables), `distances` (the five metrics), `tables`
-  (what jobs pass to each other), `thresholds` (how near is near), `delivery` (how what the driver holds
-  reaches the workers), `batches` and `rounds` (how rows go through workers and jobs), `edits` (altered copies), `page`
-  (what all pages look like);
+- ground: `errors`, `quiet`, `storage` (files in and out), `members` and `packing` (what is in a tar or a zip),
+  `archives` (members are files too), `parts`, `transactions` and `formats` (how tables lie on a storage), `claims` (one
+  run at a time), `notes` (what is kept beside tables), `distances` (the five metrics), `tables` (what jobs pass to each
+  other), `thresholds` (how near is near), `delivery` (how what the driver holds reaches the workers), `batches` and
+  `rounds` (how rows go through workers and jobs), `edits` (altered copies), `page` (what all pages look like);
 - from a bucket to vectors: `images` (a bucket becomes a table), `digests` (which images are equal), `pixels` (bytes
   become a picture), `arithmetic`, `vgg16`, `convolutions`, `weights`, `photographs`, `model` (the network), `models`
   (which a table has), `engines` (what computes it), `features` (the table of vectors), `extraction` (from end to end),

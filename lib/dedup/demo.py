@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from dedup import photographs, storage
+from dedup import archives, photographs, storage
 from dedup.edits import EDITS
 from dedup.errors import Reject, UsageError
 from dedup.pixels import decode, open_upright
@@ -73,14 +73,14 @@ def hide(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
         chosen = [os.fspath(folder / file.name) for file in sorted(photographs.named())]
         locations = [os.fspath(folder)]
     else:
-        chosen = [entry.path for entry in storage.listing(images) if entry.reject is None]
+        chosen = [entry.path for entry in archives.listing(images) if entry.reject is None]
         locations = [storage.absolute(images), os.fspath(folder)]
     hidden: list[str] = []
     for path in chosen:
         if len(hidden) == _MOST:
             break
         try:
-            content = storage.read(path)
+            content = archives.read(path)
             photograph = open_upright(content)
         except Reject:
             continue

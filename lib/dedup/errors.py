@@ -24,15 +24,15 @@ class Reason(StrEnum):
 
     MISSING = "missing"  # listed, and gone when it was read
     PERMISSION = "permission"  # there, and not readable by us
-    UNREADABLE = "unreadable"  # any other failure to read: not a regular file, an I/O error
+    UNREADABLE = "unreadable"  # any other failure to read: not a regular file, an I/O error, a link in an archive
     CHANGED = "changed"  # its bytes are no longer those that were listed
-    TOO_LARGE = "too_large"  # more bytes than `storage.MAX_BYTES`
+    TOO_LARGE = "too_large"  # more bytes than `storage.MAX_BYTES`, or an archive beyond the limits of `packing`
     EMPTY = "empty"  # no bytes
     NOT_AN_IMAGE = "not_an_image"  # the bytes are of no image format
-    UNSUPPORTED = "unsupported"  # an image format, or a kind of it, that is not decoded here
+    UNSUPPORTED = "unsupported"  # an image format or a packing, or a kind of it, that is not decoded here
     TOO_MANY_PIXELS = "too_many_pixels"  # its header claims more than `pixels.MAX_PIXELS`
-    TRUNCATED = "truncated"  # an image whose end is missing
-    CORRUPT = "corrupt"  # an image whose bytes contradict themselves
+    TRUNCATED = "truncated"  # an image or an archive whose end is missing
+    CORRUPT = "corrupt"  # an image or an archive whose bytes contradict themselves
 
 
 class Reject(Exception):

@@ -15,7 +15,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, engines, images, pixels, rounds, storage, tables
+from dedup import archives, delivery, engines, images, pixels, rounds, tables
 from dedup.arithmetic import Arithmetic
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject
@@ -90,7 +90,7 @@ def cores() -> int:
 def fetch(sha256: str, path: str, other: str) -> bytes:
     """Return the bytes of a content from a path, or from another one where that has lost it."""
     try:
-        content = storage.read(path)
+        content = archives.read(path)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise Reject(Reason.CHANGED, "other bytes than when it was listed")
         return content

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from operator import itemgetter
+from functools import partial, reduce
+from operator import itemgetter, or_
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, formats, notes, rounds, storage, tables
+from dedup import archives, claims, formats, notes, rounds, storage, tables
 from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 
@@ -28,12 +29,17 @@ _LISTED = {
     "path": pa.string(),
     "length": pa.int64(),
     "modified": pa.timestamp("us", "UTC"),
+    "offset": pa.int64(),
+    "number": pa.int64(),
     "stage": pa.string(),
     "reason": pa.string(),
     "detail": pa.string(),
 }
 
 _READ = _LISTED | {"sha256": pa.string(), "content": pa.binary(), "bucket": pa.int32()}
+
+_TASKS = 8
+"""Into how many tasks for each that runs at a time archives are spread, to be opened: some take longer than others."""
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 10_000
@@ -67,14 +73,21 @@ def rejected(stage: str, reject: Reject | None) -> dict[str, str | None]:
 def _list(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for location in batch.column("location").to_pylist():
-            for entries in batched(storage.listing(location), 10_000):
+            for entries in batched(archives.files(location), _BATCH_ROWS):
                 yield record_batch([_listed(entry) for entry in entries], _LISTED)
+
+
+def _open(batches: Iterator[pa.RecordBatch], inside: str | None) -> Iterator[pa.RecordBatch]:
+    for row in each_row(batches):
+        for members in batched(archives.members(row["path"], inside), _BATCH_ROWS):
+            yield record_batch([_listed(member) for member in members], _LISTED)
 
 
 def _listed(entry: storage.Entry) -> dict[str, Any]:
     # A storage that knows no time of change must not make every file a new one: null equals nothing.
     row = {"path": entry.path, "length": entry.length, "modified": entry.modified or datetime.fromtimestamp(0, UTC)}
-    return row | rejected("list", entry.reject)
+    offset, number = (entry.offset, entry.number) if isinstance(entry, archives.Member) else (None, 0)
+    return row | {"offset": offset, "number": number} | rejected("list", entry.reject)
 
 
 def listing(spark: SparkSession, source: str) -> DataFrame:
@@ -83,9 +96,25 @@ def listing(spark: SparkSession, source: str) -> DataFrame:
     return location.mapInArrow(_list, ddl(_LISTED))
 
 
+@contextmanager
+def _opened(found: DataFrame, inside: str | None) -> Iterator[DataFrame]:
+    """Put members in the place of the archives among the files that were found, for the time of a `with`."""
+    by_name = reduce(or_, [F.lower("path").endswith(ending) for ending in archives.ENDINGS])
+    is_archive = by_name & F.col("reason").isNull()
+    count = found.where(is_archive).count()
+    if not count:
+        yield found
+        return
+    tasks = min(count, _TASKS * rounds.slots(found.sparkSession))
+    members = found.where(is_archive).repartition(tasks).mapInArrow(partial(_open, inside=inside), ddl(_LISTED))
+    with rounds.held(found.where(~is_archive).unionByName(members)) as files:
+        yield files
+
+
 def _read(keep_bytes: bool, row: dict[str, Any]) -> dict[str, Any]:
     try:
-        content = storage.read(row["path"])
+        listed = archives.Member(row["path"], row["length"], row["modified"], offset=row["offset"])
+        content = archives.read(row["path"], listed)
         if len(content) != row["length"]:
             raise Reject(Reason.CHANGED, f"{row['length']} bytes when it was listed, {len(content)} when it was read")
     except Reject as reject:
@@ -118,7 +147,7 @@ def ingest(
     Parameters
     ----------
     source
-        A file, a folder or a pattern.
+        A file, a folder or a pattern, which may go into archives.
     table
         The location of the tables `images` and `rejects`.
     keep_bytes
@@ -137,7 +166,12 @@ def ingest(
     there = storage.exists(source)  # a store that may not be read says so here, not in the log of a task
     formats.require_writable(table)
     own = F.col("path").startswith(f"{table}/")
-    with claims.claimed(table, "ingest") as claim, rounds.held(listing(spark, source).where(~own)) as files:
+    inside = archives.split(source)[1]
+    with (
+        claims.claimed(table, "ingest") as claim,
+        rounds.held(listing(spark, source).where(~own)) as found,
+        _opened(found, inside) as files,
+    ):
         formats.begin(table, format)
         tables.sweep(table, "images", "rejects")
         total = files.count()
@@ -147,7 +181,7 @@ def ingest(
         notes.write(table, _UNFINISHED, b"")
         with (
             rounds.held(_new(files, table, rounds.buckets(total))) as todo,
-            rounds.held(_gone(files, table, storage.covers(source))) as gone,
+            rounds.held(_gone(files, table, archives.covers(source))) as gone,
         ):
             changes = _changes(todo, gone)
             parts = _reject(files, table)
@@ -205,15 +239,20 @@ _SAME = ["path", "length", "modified"]
 
 
 def _new(files: DataFrame, table: str, buckets: int) -> DataFrame:
-    """Return the files that are not in the table as they are: with their buckets, and what is known of them."""
+    """Return the files that are not in the table as they are: with their buckets, and what is known of them.
+
+    Members that follow each other are in the same bucket, or in the next: the tasks of a round read few archives.
+    """
     spark = files.sparkSession
     known = current(spark, table).select("path", F.struct(*_SAME).alias("known"))
     tried = unread(spark, table).select("path", F.lit(True).alias("tried"))
-    bucket = F.pmod(F.xxhash64("path"), F.lit(buckets)).cast("int").alias("bucket")
+    first = F.pmod(F.xxhash64(F.split("path", archives.INSIDE, 2)[0]), F.lit(buckets))
+    further = F.floor(F.col("number") / rounds.BUCKET_FILES)
+    bucket = F.pmod(first + further, F.lit(buckets)).cast("int").alias("bucket")
     changed = F.col("known").isNotNull().alias("changed")
     again = (F.col("known").isNull() & F.col("tried").isNotNull()).alias("again")
     beside = files.where("reason is null").join(known, "path", how="left").join(tried, "path", how="left")
-    return beside.where(~F.struct(*_SAME).eqNullSafe(F.col("known"))).select(*_SAME, bucket, changed, again)
+    return beside.where(~F.struct(*_SAME).eqNullSafe(F.col("known"))).select(*_SAME, "offset", bucket, changed, again)
 
 
 def _covered(batches: Iterator[pa.RecordBatch], covers: Callable[[str], bool]) -> Iterator[pa.RecordBatch]:
@@ -224,7 +263,8 @@ def _covered(batches: Iterator[pa.RecordBatch], covers: Callable[[str], bool]) -
 def _gone(files: DataFrame, table: str, covers: Callable[[str], bool]) -> DataFrame:
     """Return the files of a table and of its rejects that a listing speaks for and lacks, and whether they were read.
 
-    Of what is below a folder that could not be listed nothing is known: it is not gone.
+    Of what is below a folder that could not be listed, or in an archive that could not be read to its end, nothing is
+    known: it is not gone.
     """
     spark = files.sparkSession
     read = current(spark, table).select("path", F.lit(True).alias("read"))
@@ -234,7 +274,7 @@ def _gone(files: DataFrame, table: str, covers: Callable[[str], bool]) -> DataFr
     lacking = before.join(files, "path", how="left_anti")
     lacking = lacking.mapInArrow(partial(_covered, covers=covers), "path string, read boolean")
     folders = "transform(sequence(1, size(split(path, '/')) - 1), n -> array_join(slice(split(path, '/'), 1, n), '/'))"
-    closed = files.where("stage = 'list'").select(F.col("path").alias("folder"))
+    closed = files.where("stage = 'list'").selectExpr("explode(array(path, concat(path, '!'))) AS folder")
     hidden = lacking.selectExpr("path", f"explode({folders}) AS folder").join(closed, "folder", how="left_semi")
     return lacking.join(hidden, "path", how="left_anti")
 

@@ -118,9 +118,10 @@ def _place(prefixes: Sequence[str]) -> Column:
 
 
 def _under(prefix: str) -> Column:
-    """Tell whether a path is a location or is below it: /a/b holds /a/b/c.jpg, and not /a/bc.jpg."""
-    location = storage.absolute(prefix).rstrip("/")
-    return (F.col("path") == F.lit(location)) | F.col("path").startswith(F.lit(f"{location}/"))
+    """Tell whether a path is a location or is below it: /a/b holds /a/b/c.jpg, and not /a/bc.jpg; 1.tar its members."""
+    location, path = storage.absolute(prefix).rstrip("/"), F.col("path")
+    below = path.startswith(F.lit(f"{location}/")) | path.startswith(F.lit(f"{location}!/"))
+    return (path == F.lit(location)) | below
 
 
 def key(policy: Policy) -> Column:

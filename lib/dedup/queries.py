@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from dedup import batches, delivery, features, images, pixels, storage
+from dedup import archives, batches, delivery, features, images, pixels, storage
 from dedup.errors import Reject, UsageError
 from dedup.model import Model
 from dedup.models import Made
@@ -61,7 +61,7 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
     found: dict[str, list[Query]] = {}
     rejects: list[tuple[str, Reject]] = []
     for word in asked:
-        files = list(storage.listing(word))
+        files = list(archives.listing(word))
         if not files:
             continue
         found[word] = []
@@ -86,7 +86,7 @@ def _read(entry: storage.Entry) -> Query | tuple[str, Reject]:
     try:
         if entry.reject:
             raise entry.reject
-        content = storage.read(entry.path)
+        content = archives.read(entry.path)
         return Query(entry.path, hashlib.sha256(content).hexdigest(), pixels.thumbnail(content, THUMBNAIL))
     except Reject as reject:
         return entry.path, reject
@@ -168,7 +168,7 @@ def _compute(spark: SparkSession, queries: list[Query], model: Model) -> dict[st
 
 def _again(query: Query) -> bytes:
     try:
-        content = storage.read(query.name)
+        content = archives.read(query.name)
     except Reject as reject:
         raise UsageError(f"--query {query.name}: {reject}") from reject
     if hashlib.sha256(content).hexdigest() != query.sha256:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from dedup import page, rounds, storage
+from dedup import archives, page, rounds
 from dedup.batches import ddl, each_row, record_batch
 from dedup.errors import Reject
 from dedup.pixels import thumbnail
@@ -220,7 +220,7 @@ def _first(row: dict[str, Any]) -> str | None:
     """Return the thumbnail of the first path that still has the content."""
     for path in row["paths"][:3]:
         try:
-            content = storage.read(path)
+            content = archives.read(path)
             if hashlib.sha256(content).hexdigest() == row["sha256"]:
                 return thumbnail(content, row["side"])
         except Reject:

@@ -282,25 +282,44 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
     UsageError, Outage
         If the storage lets nothing be read, or does not answer: that says nothing about the file.
     """
+    size, _ = status(path)
+    if size > limit:
+        raise Reject(Reason.TOO_LARGE, f"{size} bytes, more than {limit}")
     where, name = locate(path)
-    try:
-        if isinstance(where, fs.LocalFileSystem):
-            status = os.stat(name)
-            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-                raise Reject(Reason.UNREADABLE, "not a regular file")
-            size = status.st_size
-        else:
-            info = where.get_file_info(name)
-            if info.type != fs.FileType.File:
-                raise Reject(Reason.MISSING, "no such object")
-            size = info.size
-        if size > limit:
-            raise Reject(Reason.TOO_LARGE, f"{size} bytes, more than {limit}")
+    with reading(path):
         if isinstance(where, fs.LocalFileSystem):
             with open(name, "rb") as file:
                 return file.read()
         with where.open_input_stream(name) as stream:
             return bytes(stream.read())
+
+
+def status(path: str) -> tuple[int, datetime | None]:
+    """Return how many bytes a file has, and when it was last changed.
+
+    Raises
+    ------
+    Reject, UsageError, Outage
+        As `read`.
+    """
+    where, name = locate(path)
+    with reading(path):
+        if isinstance(where, fs.LocalFileSystem):
+            found = os.stat(name)
+            if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+                raise Reject(Reason.UNREADABLE, "not a regular file")
+            return found.st_size, datetime.fromtimestamp(found.st_mtime, UTC)
+        info = where.get_file_info(name)
+        if info.type != fs.FileType.File:
+            raise Reject(Reason.MISSING, "no such object")
+        return info.size, info.mtime
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Make a `Reject` of whatever a storage raises in a `with`, or what `refused` says where no file is to blame."""
+    try:
+        yield
     except _FAILURES as error:
         if _SILENT.search(_detail(error)) or _SHUT.search(_detail(error)):
             raise refused(path, error) from error

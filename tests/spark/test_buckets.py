@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from tests.archives import tar, zipped
 from tests.samples import WEIGHTS, make_images, picture
 from tests.store import Gateway, Store, environment
 
-from dedup import extraction, images, storage, tables, weights
+from dedup import archives, extraction, images, storage, tables, weights
 from dedup.errors import Outage, Reason, Reject, UsageError
 from dedup.model import Model
 
@@ -175,3 +176,62 @@ def test_a_bucket_is_ingested_although_requests_fail_and_wait(
     assert found == {f"s3a://photos/{path.relative_to(bucket)}": path.read_bytes() for path in bucket.rglob("cloud*")}
     assert gateway.refused > 10
     assert gateway.late > 3
+
+
+SHARD = {f"{number}.jpg": bytes([number]) * 20_000 for number in range(100)}
+
+
+def test_members_of_archives_in_a_bucket_are_rows_although_requests_fail(
+    spark: SparkSession, store: Store, gateway: Gateway, tmp_path: Path
+) -> None:
+    bucket = store.bucket("photos")
+    (bucket / "1.tar").write_bytes(tar(SHARD))
+    (bucket / "2.zip").write_bytes(zipped(SHARD))
+    (bucket / "3.tar").write_bytes(tar(SHARD)[:100_000])
+    gateway.stand_before(store, lambda number: 503 if number % 5 == 0 else 0.0)
+    done = images.ingest(spark, "s3a://photos", f"{tmp_path}/table")
+    assert (done.files, done.kept, done.rejected) == (206, 204, 2)
+    assert rejects(f"{tmp_path}/table", spark) == {"3.tar": Reason.TRUNCATED, "4.jpg": Reason.TRUNCATED}
+    found = {row["path"]: bytes(row["content"]) for row in tables.read(spark, f"{tmp_path}/table", "images").collect()}
+    for archive, count in (("1.tar", 100), ("2.zip", 100), ("3.tar", 4)):
+        for name in list(SHARD)[:count]:
+            assert found[f"s3a://photos/{archive}!/{name}"] == SHARD[name]
+    assert gateway.refused > 10
+
+
+@pytest.mark.parametrize("archive", ["1.tar", "2.zip"])
+def test_a_store_is_asked_for_a_member_once_and_for_an_index_in_few_pieces(
+    archive: str, store: Store, gateway: Gateway
+) -> None:
+    (store.bucket("photos") / archive).write_bytes((tar if archive == "1.tar" else zipped)(SHARD))
+    gateway.stand_before(store)
+    listed = list(archives.members(f"s3a://photos/{archive}", None))
+    assert len(listed) == 100
+    assert gateway.requests < 12
+    before = gateway.requests
+    assert [archives.read(member.path, member) for member in listed] == list(SHARD.values())
+    assert gateway.requests - before <= 300  # is it the same archive, the header of a zip's member, its bytes
+
+
+def silent_after(answered: int) -> Callable[[int], int | float]:
+    return lambda number: 503 if number > answered else 0.0
+
+
+@pytest.mark.parametrize("archive", ["1.tar", "2.zip"])
+def test_a_store_that_goes_away_while_an_archive_is_looked_through_rejects_nothing(
+    archive: str, store: Store, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store.bucket("photos") / archive).write_bytes((tar if archive == "1.tar" else zipped)(SHARD))
+    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
+    storage._root.cache_clear()
+    for answered in range(20):
+        monkeypatch.setattr(archives, "_kept", {})
+        gateway.stand_before(store, silent_after(answered))
+        try:
+            listed = [member.path for member in archives.members(f"s3a://photos/{archive}", None)]
+        except Outage:
+            continue
+        assert len(listed) == 100
+        break
+    assert answered > 3
+    storage._root.cache_clear()

@@ -53,6 +53,13 @@ def test_the_rule_that_decided_is_the_first_that_differs(spark: SparkSession) ->
     assert [row["rule"] for row in found] == [rule for _, rule in ORDERED]
 
 
+def test_an_archive_stands_for_its_members(spark: SparkSession) -> None:
+    paths = ["/a/1.tar!/x.jpg", "/a/1.tar", "/a/1.tar/x.jpg", "/a/1.tarx", "/a/11.tar!/x.jpg", "/a/1.tar!x"]
+    files = spark.createDataFrame([(path,) for path in paths], "path string")
+    for prefix, count in [("/a/1.tar", 3), ("/a/1.tar!", 1), ("/a/1.tar!/", 1), ("/a/1.tar!/x.jpg", 1), ("/a", 6)]:
+        assert files.where(keepers._under(prefix)).count() == count
+
+
 def test_the_user_chooses_the_rules_in_between(spark: SparkSession) -> None:
     rows = [("/a", 1, None, 9, 9, "PNG", True), ("/b", 2, None, 1, 1, "JPEG", True)]
     files = spark.createDataFrame(rows, COLUMNS)
