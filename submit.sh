@@ -3,7 +3,7 @@
 #
 # Variables: MASTER (default local[*]), DEDUP_VENV (default .venv beside this file), DEDUP_BENCH_VENV (.venv-bench),
 # JAVA_HOME, PYTHON (the interpreter that makes the environment), PYSPARK_PYTHON (the workers' Python where it is not
-# the environment's), AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE (which S3: docs/running.md).
+# the environment's), AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE (which S3: docs/running.md), DEDUP_LOG (json: docs/observability.md).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -136,9 +136,9 @@ add_library() {
 }
 
 # Where a store is, not who may read it: secrets do not belong into options, which other users of a machine can see.
-pass_store_on() {
+pass_on() {
   local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
-  for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION AWS_DEFAULT_REGION; do
+  for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION AWS_DEFAULT_REGION DEDUP_LOG; do
     [ -n "${!name:-}" ] || continue
     defaults+=(--conf "spark.executorEnv.$name=${!name}")
     [ "$deploy_mode" = client ] ||
@@ -236,8 +236,12 @@ case " $* " in
     ;;
 esac
 [ -z "$own_jars" ] || options+=(--jars "$own_jars")
-pass_store_on
+pass_on
 options=("${defaults[@]}" "${options[@]}") # a user's own --conf come last, and win
+
+# Python writes to a pipe of spark-submit's, and cannot tell by itself whether somebody looks.
+unset DEDUP_TERMINAL
+[ ! -t 1 ] || export DEDUP_TERMINAL=1
 
 # Without a locale the JVM takes every letter beyond ASCII in an argument for a question mark.
 case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in

@@ -134,7 +134,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     within.save(str(file))
     output = options.output / f"out-{lake.rows}-{options.search}-{time.strftime('%Y%m%d-%H%M%S')}"
     words = ["--features", str(location), "--output", str(output), "--search", options.search]
-    words += ["--thresholds", str(file)]
+    counted = options.output / f"{output.name}.json"
+    words += ["--thresholds", str(file), "--metrics", str(counted)]
     said = options.output / f"{output.name}.txt"
     start, used = time.time(), computing()
     code, peaks = watch([str(ROOT / "submit.sh"), *submit, "deduplicate", *words], said)
@@ -158,6 +159,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "memory": {kind: kib * 1024 for kind, kib in memory.items()},
         "workers": sum(name == "Python worker" for name, _ in peaks),
         "told": [told for told in said.read_text().splitlines() if told],
+        "counters": json.loads(counted.read_text())["steps"]["deduplicate"]["counters"],
         "thresholds": {name: within.within[name] for name in METRICS},
         **judged(lake, lake.rows * options.copies, output, within),
     }
@@ -165,8 +167,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def line(done: dict[str, Any]) -> str:
     """Return the line of the table in docs/scale.md."""
-    search = next(told for told in done["told"] if told.startswith("search: "))
-    measured = search.split(", ", 1)[1].split(" pairs")[0]
+    measured = f"{done['counters']['pairs_measured']:,}"
     rows = f"{done['rows']:,}" + (f" x {done['copies']:,}" if done["copies"] > 1 else "")
     cells = [rows, done["search"]]
     cells += [f"{done['seconds']:.0f} s", f"{done['computed']:.0f} s"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dedup import calibration, job, models
+from dedup import calibration, counters, job, models
 from dedup.arithmetic import PRECISIONS
 from dedup.calibration import Wish
-from dedup.edits import EDITS
 
 
 def main() -> None:
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_format()
     parser.add_weights()
     parser.add_argument("--network-precision", choices=PRECISIONS, help="needed where FEATURES was made in several")
-    options = parser.parse_args()
+    options = parser.options()
     wish = Wish(
         features=options.features,
         output=options.output,
@@ -64,14 +63,12 @@ def main() -> None:
     )
     wish.check()
     chosen = models.choose(wish.features, options.weights, options.network_precision)
-    done = calibration.calibrate(job.session("calibrate"), wish, chosen.made, chosen.network())
-    job.say(f"thresholds from {done.thresholds.made}")
-    for metric, within in done.thresholds.within.items():
-        job.say(f"  {metric:10} {within:.5g}")
-    job.say(f"copies found by {wish.votes} votes:")
-    for edit in EDITS:
-        job.say(f"  {edit:22} {done.calibration.recall[edit].poll.value:.2f}")
-    job.say(f"report: {done.page}")
+    spark = job.session("calibrate")
+    with job.step("calibrate") as step:
+        done = calibration.calibrate(spark, wish, chosen.made, chosen.network())
+        step.counts = counters.calibrated(done)
+    for line in calibration.told(done):
+        job.say(line)
 
 
 if __name__ == "__main__":

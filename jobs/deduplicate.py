@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dedup import deduplication, job, keepers, search, summary, thresholds
+from dedup import counters, deduplication, job, keepers, search, summary, thresholds
 
 
 def main() -> None:
-    """Parse, deduplicate, report the counts."""
+    """Parse, deduplicate, count."""
     parser = job.Parser(
         "deduplicate",
         "Find the duplicate groups of all images, and say for each file what to do with it: OUTPUT/manifest (keep,\n"
@@ -49,7 +49,7 @@ def main() -> None:
     )
     parser.add_format()
     parser.add_argument("--csv", action="store_true", help="write OUTPUT/manifest.csv too")
-    options = parser.parse_args()
+    options = parser.options()
     within = thresholds.load(options.thresholds) if options.thresholds else thresholds.defaults(options.votes)
     request = summary.Request(
         features=options.features,
@@ -62,7 +62,10 @@ def main() -> None:
         format=options.format,
         csv=options.csv,
     )
-    done = deduplication.deduplicate(job.session("deduplicate"), request)
+    spark = job.session("deduplicate")
+    with job.step("deduplicate") as step:
+        done = deduplication.deduplicate(spark, request)
+        step.counts = counters.deduplicated(done)
     for line in summary.told(done, within):
         job.say(line)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dedup import answers, console, deduplication, demo, extraction, images, job, models, summary, thresholds
+from dedup import answers, console, counters, deduplication, demo, extraction, images, job, models, summary, thresholds
 from dedup.errors import UsageError
 
 SEEDED = (
@@ -23,7 +23,7 @@ def main() -> None:
     )
     parser.add_argument("--output", default="demo", metavar="DIR", help="where everything goes (default: %(default)s)")
     parser.add_model()
-    options = parser.parse_args()
+    options = parser.options()
     folder = Path(options.output).absolute()
     notes = []
     try:
@@ -38,13 +38,16 @@ def main() -> None:
     job.say(f"{len(hidden)} photographs, altered in {len(demo.HIDDEN)} ways each: {', '.join(demo.HIDDEN)}")
     spark = job.session("demo")
     for location in locations:
-        images.ingest(spark, location, f"{folder}/table")
-    done = extraction.extract(spark, f"{folder}/table", f"{folder}/features", network)
-    job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
+        with job.step("ingest") as step:
+            step.counts = counters.ingested(images.ingest(spark, location, f"{folder}/table"))
+    with job.step("extract") as step:
+        done = extraction.extract(spark, f"{folder}/table", f"{folder}/features", network)
+        step.counts = counters.extracted(done, dict(extraction.reasons(spark, f"{folder}/features")))
     within = thresholds.defaults()
-    grouped = deduplication.deduplicate(
-        spark, summary.Request(f"{folder}/features", f"{folder}/deduplicated", within, model=done.model)
-    )
+    request = summary.Request(f"{folder}/features", f"{folder}/deduplicated", within, model=done.model)
+    with job.step("deduplicate") as step:
+        grouped = deduplication.deduplicate(spark, request)
+        step.counts = counters.deduplicated(grouped)
     question = answers.Question(
         f"{folder}/features",
         hidden,
@@ -54,10 +57,11 @@ def main() -> None:
         notes=notes,
         gallery=grouped.gallery,
     )
-    answered = answers.ask(
-        spark, question, models.Chosen(models.one(f"{folder}/features", done.model), lambda: network)
-    )
-    console.show_by_votes(answered)
+    chosen = models.Chosen(models.one(f"{folder}/features", done.model), lambda: network)
+    with job.step("query") as step:
+        answered = answers.ask(spark, question, chosen)
+        step.counts = counters.answered(answered)
+    job.say(console.by_votes(answered))
     job.say(f"Copies found when their photograph was asked for, each metric naming its nearest {demo.TOP}:")
     for edit, count in demo.found(hidden, answered.rows).items():
         job.say(f"  {edit:12} {count:3} of {len(hidden)}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dedup import extraction, images, job, models
+from dedup import counters, extraction, images, job, models
 
 
 def main() -> None:
-    """Parse, load the weights, extract, report the counts."""
+    """Parse, load the weights, extract, count."""
     parser = job.Parser(
         "extract",
         "Compute the features of images: FEATURES/features (a row for each content and model), FEATURES/images (paths\n"
@@ -19,19 +19,19 @@ def main() -> None:
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables are kept")
     parser.add_format()
     parser.add_model()
-    options = parser.parse_args()
+    options = parser.options()
     network = models.begun(job.load_model(options.weights, options.precision), options.features)
     identity = network.id  # of int8 it may lack something: that is said before anything begins
     spark = job.session("extract")
     if options.images:
-        images.ingest(spark, options.images, options.features, keep_bytes=False, format=options.format)
-    table = options.table or options.features
-    done = extraction.extract(spark, table, options.features, network, options.format)
+        with job.step("ingest") as step:
+            done = images.ingest(spark, options.images, options.features, keep_bytes=False, format=options.format)
+            step.counts = counters.ingested(done)
+    with job.step("extract") as step:
+        table = options.table or options.features
+        made = extraction.extract(spark, table, options.features, network, options.format)
+        step.counts = counters.extracted(made, dict(extraction.reasons(spark, options.features)))
     job.say(f"model {identity}")
-    job.say(f"{done.files:,} files = {done.described:,} with features + {done.rejected:,} rejected")
-    job.say(f"{done.contents:,} different contents, {done.computed:,} of them computed now")
-    for reason, count in extraction.reasons(spark, options.features):
-        job.say(f"  {count:,} {reason}")
 
 
 if __name__ == "__main__":

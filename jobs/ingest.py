@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dedup import images, job
+from dedup import counters, images, job
 
 
 def main() -> None:
-    """Parse, ingest, report the counts."""
+    """Parse, ingest, count."""
     parser = job.Parser(
         "ingest",
         "Put images into a table: TABLE/images (path, sha256, length, modified, content) and TABLE/rejects.\n"
@@ -21,15 +21,10 @@ def main() -> None:
     )
     parser.add_argument("--table", required=True, metavar="URI", help="where the tables images and rejects are kept")
     parser.add_format()
-    options = parser.parse_args()
-    done = images.ingest(job.session("ingest"), options.images, options.table, format=options.format)
-    job.say(
-        f"{done.files:,} files = {done.kept:,} in the table + {done.rejected:,} rejected; "
-        f"{done.read:,} read now, {done.files - done.read:,} known or not readable"
-    )
-    job.say(
-        f"since the last run {done.new:,} new, {done.changed:,} changed, {done.gone:,} gone; {done.again:,} tried again"
-    )
+    options = parser.options()
+    spark = job.session("ingest")
+    with job.step("ingest") as step:
+        step.counts = counters.ingested(images.ingest(spark, options.images, options.table, format=options.format))
     job.say(f"{options.table}: next, ./submit.sh extract --table {options.table} --features FEATURES")
 
 

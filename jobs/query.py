@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import answers, console, distances, job, models, results
+from dedup import answers, console, counters, distances, job, models, results
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         help="how many images each metric names (default: %(default)s)",
     )
     parser.add_argument(
-        "--metrics",
+        "--distances",
         nargs="+",
         default=list(distances.METRICS),
         metavar="METRIC",
@@ -46,19 +46,22 @@ def main() -> None:
     )
     parser.add_format()
     parser.add_model()
-    options = parser.parse_args()
+    options = parser.options()
     question = answers.Question(
         options.features,
         options.query,
         options.report,
         options.top,
         options.minkowski_p,
-        options.metrics,
+        options.distances,
         format=options.format,
     )
     chosen = models.choose(options.features, options.weights, options.precision)
-    answered = answers.ask(job.session("query"), question, chosen)
-    console.show(answered, options.metrics)
+    spark = job.session("query")
+    with job.step("query") as step:
+        answered = answers.ask(spark, question, chosen)
+        step.counts = counters.answered(answered)
+    job.say(console.answers(answered, options.distances))
 
 
 if __name__ == "__main__":

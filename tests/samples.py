@@ -49,6 +49,13 @@ def stored(rows: DataFrame, folder: Path) -> DataFrame:
     return read.select("*", F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row"))
 
 
+def descriptions(spark: SparkSession) -> dict[int, str | None]:
+    """Return what Spark's UI says of the jobs that it remembers, by their numbers."""
+    jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)
+    listed = [jobs.apply(i) for i in range(jobs.size())]
+    return {job.jobId(): job.description().get() if job.description().isDefined() else None for job in listed}
+
+
 @dataclass(frozen=True)
 class Lake:
     """Images with everything that lakes have, their table and their features."""

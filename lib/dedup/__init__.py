@@ -2,11 +2,12 @@
 
 The modules follow the data, and each imports only what stands before it:
 
-- ground: `errors`, `quiet`, `storage` (files in and out), `members` and `packing` (what is in a tar or a zip),
-  `archives` (members are files too), `parts`, `transactions` and `formats` (how tables lie on a storage), `claims` (one
-  run at a time), `notes` (what is kept beside tables), `distances` (the five metrics), `tables` (what jobs pass to each
-  other), `thresholds` (how near is near), `delivery` (how what the driver holds reaches the workers), `batches` and
-  `rounds` (how rows go through workers and jobs), `edits` (altered copies), `page` (what all pages look like);
+- ground: `errors`, `quiet`, `logs` (what is logged, and how), `storage` (files in and out), `members` and `packing`
+  (what is in a tar or a zip), `archives` (members are files too), `parts`, `transactions` and `formats` (how tables lie
+  on a storage), `claims` (one run at a time), `notes` (what is kept beside tables), `distances` (the five metrics),
+  `tables` (what jobs pass to each other), `thresholds` (how near is near), `delivery` (how what the driver holds
+  reaches the workers), `progress` (how far a job is), `batches` and `rounds` (how rows go through workers and jobs),
+  `edits` (altered copies), `page` (what all pages look like);
 - from a bucket to vectors: `images` (a bucket becomes a table), `digests` (which images are equal), `pixels` (bytes
   become a picture), `arithmetic`, `vgg16`, `convolutions`, `weights`, `photographs`, `model` (the network), `models`
   (which a table has), `engines` (what computes it), `features` (the table of vectors), `extraction` (from end to end),
@@ -18,7 +19,8 @@ The modules follow the data, and each imports only what stands before it:
   `pairs` (those that are), `groups`, `search` (all near pairs of a lake), `keepers` (which file stays),
   `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the next run must know), `deduplication`
   (from end to end);
-- the edge: `console`, `job` (what all jobs do alike), `demo` (altered copies, hidden and looked for).
+- the edge: `console`, `counters` (what was counted, as a table and as JSON), `job` (what all jobs do alike), `demo`
+  (altered copies, hidden and looked for).
 """
 
 __version__ = "0.1.0"

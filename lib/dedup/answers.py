@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from dedup import formats, images, queries, report, results, rounds, storage, tables
+from dedup import delivery, formats, images, progress, queries, report, results, rounds, storage, tables
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.errors import Reject
 from dedup.models import Chosen
@@ -39,6 +39,7 @@ class Answered:
     rejects: list[tuple[str, Reject]]  #: files that were asked about and are no images
     rows: dict[str, list[dict[str, Any]]]  #: results by query, by rank
     page: str  #: the location of report.html
+    computed: int  #: queries that went through the network; the table knew the others
     notes: list[str]  #: what the reader must know before trusting the answer
 
 
@@ -62,17 +63,20 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     storage.require_writable(question.report)
     formats.begin(storage.absolute(question.report), question.format)
     made = chosen.made
-    found, rejects = queries.collect(spark, location, question.asked)
-    asked = queries.vectors(spark, location, found, made, chosen.network)
+    with delivery.described(spark, "query: look up"):  # files are many, or few: what is read of them is shown there
+        found, rejects = queries.collect(spark, location, question.asked)
+    with progress.step(spark, "query: vectors"):
+        asked = queries.vectors(spark, location, found, made, chosen.network)
     voted = results.results(spark, location, made, asked, question.top, question.p, question.metrics)
-    with rounds.held(voted):
+    with rounds.held(voted), progress.step(spark, "query: poll"):
         tables.replace(results.with_paths(voted, images.inventory(spark, location)), question.report, "results")
     tables.tidy(question.report, "results")
-    rows = _rows(spark, question.report, asked.names)
     page = f"{question.report.rstrip('/')}/report.html"
     question = replace(question, notes=[*question.notes, *filter(None, [made.note])])
-    storage.write(page, _page(spark, question, made.model, found, rows).encode())
-    return Answered(list(asked.names), rejects, rows, page, question.notes)
+    with progress.step(spark, "query: page"):
+        rows = _rows(spark, question.report, asked.names)
+        storage.write(page, _page(spark, question, made.model, found, rows).encode())
+    return Answered(list(asked.names), rejects, rows, page, asked.computed, question.notes)
 
 
 def _rows(spark: SparkSession, folder: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

@@ -16,6 +16,7 @@ from dedup import (
     images,
     limits,
     neighbours,
+    progress,
     results,
     storage,
     tables,
@@ -85,7 +86,8 @@ def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Ca
     table = formats.located(wish.table) if wish.table else location
     tables.require(table, "images")
     images.require_finished(table)
-    sample = neighbours.draw(spark, location, made, wish.sample, wish.p)
+    with progress.step(spark, "calibrate: neighbours"):
+        sample = neighbours.draw(spark, location, made, wish.sample, wish.p)
     altered = copies.measure(spark, table, sample.sha256, network, wish.p)
     measured = Measured(sample.images, sample.distance, sample.named, altered)
     found = limits.calibrate(measured, wish.precision, wish.votes, wish.duplicates)
@@ -99,6 +101,17 @@ def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Ca
     storage.write(f"{output}/calibration.json", (json.dumps(figures, indent=2) + "\n").encode())
     thresholds.save(f"{output}/thresholds.json")  # the last: where it is, the others are
     return Calibrated(thresholds, found, notes, f"{output}/calibration.html")
+
+
+def told(done: Calibrated) -> list[str]:
+    """Return what a job says of a calibration."""
+    return [
+        f"thresholds from {done.thresholds.made}",
+        *[f"  {metric:10} {within:.5g}" for metric, within in done.thresholds.within.items()],
+        f"copies found by {done.thresholds.votes} votes:",
+        *[f"  {edit:22} {done.calibration.recall[edit].poll.value:.2f}" for edit in EDITS],
+        f"report: {done.page}",
+    ]
 
 
 def _made(found: Calibration, made: Made) -> str:

@@ -271,6 +271,6 @@ def search(spark: SparkSession, todo: list[Task], limit: Doubles, folder: str, m
         found.write.parquet(f"{storage.spark_path(folder)}/round={first}")
 
     if todo:
-        rounds.run(numbered, [(number, 1) for number in range(len(todo))], work, "compare", "blocks")
+        rounds.run(numbered, [(number, 1) for number in range(len(todo))], work, "deduplicate: compare", "blocks")
         return spark.read.parquet(storage.spark_path(folder)).select(*_FOUND)
     return spark.createDataFrame([], ddl(_FOUND))

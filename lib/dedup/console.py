@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from dedup.answers import Answered
 
 
-def _console() -> Console:
+def _shown(parts: Iterator[RenderableType]) -> str:
     # Where the output goes to a file, its lines are not cut to the width of a terminal that is not there.
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    return capture.get().removesuffix("\n")
 
 
-def show(answered: Answered, metrics: Sequence[str]) -> None:
-    """Show a table for each query: rank, votes, each metric's distance and place, and where the image lies."""
-    console = _console()
+def answers(answered: Answered, metrics: Sequence[str]) -> str:
+    """Return a table for each query: rank, votes, each metric's distance and place, and where the image lies."""
+    return _shown(_tables(answered, metrics))
+
+
+def _tables(answered: Answered, metrics: Sequence[str]) -> Iterator[RenderableType]:
     for path, reject in answered.rejects:
-        console.print(Text(f"not an image, not asked about: {path}: {reject}"))
+        yield Text(f"not an image, not asked about: {path}: {reject}")
     for query in answered.queries:
         table = Table(title=Text(query), title_justify="left", box=None)
         for name in ("rank", "votes", *metrics):
@@ -37,17 +45,20 @@ def show(answered: Answered, metrics: Sequence[str]) -> None:
             ]
             image = Text((paths[0] if paths else row["sha256"]) + more)
             table.add_row(str(row["rank"]), f"{row['votes']}/{len(metrics)}", *cells, image)
-        console.print(table)
+        yield table
     for note in answered.notes:
-        console.print(Text(note))
-    console.print(Text(f"report: {answered.page}"), soft_wrap=True)
+        yield Text(note)
+    yield Text(f"report: {answered.page}")
 
 
-def show_by_votes(answered: Answered) -> None:
-    """Show a few lines for each query: the images with five votes, with four, ..."""
-    console = _console()
+def by_votes(answered: Answered) -> str:
+    """Return a few lines for each query: the images with five votes, with four, ..."""
+    return _shown(_votes(answered))
+
+
+def _votes(answered: Answered) -> Iterator[RenderableType]:
     for query in answered.queries:
-        console.print(Text(query, "bold"), soft_wrap=True)
+        yield Text(query, "bold")
         for votes, rows in groupby(answered.rows[query], key=lambda row: row["votes"]):
             names = ", ".join(row["paths"][0].rpartition("/")[2] if row["paths"] else row["sha256"] for row in rows)
-            console.print(Text(f"  {votes} {'votes' if votes > 1 else 'vote '}  {names}"), soft_wrap=True)
+            yield Text(f"  {votes} {'votes' if votes > 1 else 'vote '}  {names}")

@@ -42,8 +42,13 @@ def files(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFr
 class Others:
     """The files of a location that are not deduplicated."""
 
-    rejected: int  #: files without features
+    reasons: dict[str, int]  #: how many files without features there are for which reason, by its name
     shared: int  #: files that belong to another location too
+
+    @property
+    def rejected(self) -> int:
+        """Files without features."""
+        return sum(self.reasons.values())
 
 
 def others(spark: SparkSession, locations: dict[str, bool], model: str, files: DataFrame) -> Others:
@@ -61,14 +66,12 @@ def others(spark: SparkSession, locations: dict[str, bool], model: str, files: D
         shared = both.count()
     unread = images.unread(spark, first).select("path")
     listed = images.inventory(spark, first).select("path").union(unread).distinct()
-    rejects = tables.read(spark, first, "rejects").select("path").distinct()
-    without = listed.join(files, "path", how="left_anti").withColumn("listed", F.lit(True))
-    found = without.join(rejects.withColumn("rejected", F.lit(True)), "path", how="left")
-    row = found.agg(F.count("*").alias("files"), F.count("rejected").alias("rejected")).collect()[0]
-    if row["files"] != row["rejected"]:
-        lost = row["files"] - row["rejected"]
+    rejects = tables.read(spark, first, "rejects").groupBy("path").agg(F.min("reason").alias("reason"))
+    without = listed.join(files, "path", how="left_anti").join(rejects, "path", how="left")
+    reasons = {row["reason"]: row["count"] for row in without.groupBy("reason").count().orderBy("reason").collect()}
+    if lost := reasons.pop(None, 0):
         raise UsageError(f"{first}: {lost:,} files have neither features nor a reject: run extract again")
-    return Others(row["rejected"], shared)
+    return Others(reasons, shared)
 
 
 def _described(spark: SparkSession, location: str, model: str) -> DataFrame:

@@ -13,7 +13,7 @@ from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, features, images, pixels, rounds
+from dedup import delivery, features, images, pixels, progress, rounds
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
@@ -85,5 +85,7 @@ def measure(spark: SparkSession, table: str, sample: Sequence[str], model: Model
             for row in given.mapInArrow(partial(_measure, task=task, p=p), ddl(_MEASURED)).collect():
                 measured[index[row["sha256"]], edits[row["edit"]]] = [row[metric] for metric in METRICS]
 
-        rounds.run(todo, rounds.counted(todo), work, "calibrate")
+        with progress.step(spark, "calibrate: files of the sample"):
+            counts = rounds.counted(todo)
+        rounds.run(todo, counts, work, "calibrate")
     return measured

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from dedup import (
     candidates,
     claims,
     contents,
+    delivery,
     formats,
     gallery,
     groups,
@@ -22,6 +24,7 @@ from dedup import (
     manifest,
     models,
     pairs,
+    progress,
     rounds,
     search,
     sketches,
@@ -65,7 +68,7 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
         raise UsageError(f"{output}: the output needs another place than the features")
     model = _model(request, list(locations))
     storage.require_writable(output)
-    with claims.claimed(output, "deduplicate") as claim:
+    with claims.claimed(output, "deduplicate") as claim, delivery.described(spark, "deduplicate"):
         formats.begin(output, request.format)
         tables.sweep(output, "manifest", "merges", "pairs", "sketches")
         for name in storage.names(output):
@@ -80,10 +83,11 @@ def _deduplicate(
     folder = f"{output}/_scratch-{uuid.uuid4().hex[:8]}"
     try:
         with rounds.held(contents.files(spark, locations, model)) as files:
-            if files.where("own").isEmpty():
-                raise UsageError(f"{request.features}: no image has features of {model}")
-            others = contents.others(spark, locations, model, files)
-            keepers.check_protected(request.policy, files)
+            with progress.step(spark, "deduplicate: list files"):
+                if files.where("own").isEmpty():
+                    raise UsageError(f"{request.features}: no image has features of {model}")
+                others = contents.others(spark, locations, model, files)
+                keepers.check_protected(request.policy, files)
             return _Run(spark, request, output, folder, model, locations, files, claim).finish(others)
     finally:
         storage.delete(folder)
@@ -129,12 +133,14 @@ class _Run:
         if before is not None and before.settings == settings and self._holds(before):
             self._state = before
         else:
-            axes = sketches.fit(_sample(self._vectors))
+            with progress.step(spark, "deduplicate: fit sketches"):
+                axes = sketches.fit(_sample(self._vectors))
             self._state = states.State(0 if before is None else before.run, settings, (), "", False, axes)
             self._state.save(output)  # from now on, what was compared under other settings counts for nothing
-        self._exact = groups.kept(
-            files.groupBy(F.col("exact").alias("sha256")).agg(F.every("own").alias("own")), f"{folder}/exact"
-        )
+        with progress.step(spark, "deduplicate: exact copies"):
+            self._exact = groups.kept(
+                files.groupBy(F.col("exact").alias("sha256")).agg(F.every("own").alias("own")), f"{folder}/exact"
+            )
 
     def _holds(self, before: states.State) -> bool:
         """Tell whether what an earlier run left is there, and can be added to."""
@@ -147,9 +153,11 @@ class _Run:
     def finish(self, others: contents.Others) -> Deduplicated:
         """Do the work, and leave what comes of it."""
         self._clear()
-        parts, compared = self._sketched()
+        with self._step("sketches"):
+            parts, compared = self._sketched()
         with rounds.held(self._live(parts)) as live:
-            count = live.count()
+            with self._step("count sketches"):
+                count = live.count()
             found = search.Search(
                 live.where("code is not null"),
                 self._vectors,
@@ -159,25 +167,33 @@ class _Run:
             ).run(self._request.way)
             near = self._known(live).unionByName(found.pairs.select(*tables.SCHEMAS["pairs"].names)).distinct()
             self._claim.require()
-            part = tables.replace(near, self._output, "pairs")
-            near_part = part if tables.holds(self._spark, self._output, "pairs", [part]) else ""  # no rows, no part
-            parts = self._settled(live, parts)
-            first = live.groupBy("vector").agg(F.min("sha256").alias("first"))
-            stands = groups.kept(live.join(first, "vector").select("sha256", "first"), f"{self._folder}/stands")
-        counts = self._manifest(stands)
+            with self._step("write pairs"):
+                part = tables.replace(near, self._output, "pairs")
+                near_part = part if tables.holds(self._spark, self._output, "pairs", [part]) else ""  # no rows, no part
+                parts = self._settled(live, parts)
+                first = live.groupBy("vector").agg(F.min("sha256").alias("first"))
+                stands = groups.kept(live.join(first, "vector").select("sha256", "first"), f"{self._folder}/stands")
+        with self._step("groups and manifest"):
+            counts = self._manifest(stands)
         cut = self._state.cut or bool(found.hot)
         replace(self._state, run=self._state.run + 1, parts=parts, pairs=near_part, cut=cut).save(self._output)
         for name in ("sketches", "pairs", "manifest"):
             tables.tidy(self._output, name)
         written = tables.read(self._spark, self._output, "manifest")
         if self._request.csv:
-            self._write_csv(written)
-        shown = gallery.collect(self._spark, written, self._request.thresholds.votes, self._files)
-        page = f"{self._output}/report.html"
-        done = Deduplicated(self._model, counts, others, count, compared, found, shown, page)
-        near_pairs = tables.read(self._spark, self._output, "pairs").count()
-        storage.write(page, summary.page(self._request, done, near_pairs, summary.hot(self._files, found)).encode())
+            with self._step("CSV"):
+                self._write_csv(written)
+        with self._step("page"):
+            shown = gallery.collect(self._spark, written, self._request.thresholds.votes, self._files)
+            page = f"{self._output}/report.html"
+            done = Deduplicated(self._model, counts, others, count, compared, found, shown, page)
+            near_pairs = tables.read(self._spark, self._output, "pairs").count()
+            hot = summary.hot(self._files, found)
+            storage.write(page, summary.page(self._request, done, near_pairs, hot).encode())
         return done
+
+    def _step(self, what: str) -> AbstractContextManager[None]:
+        return progress.step(self._spark, f"deduplicate: {what}")
 
     def _clear(self) -> None:
         """Delete what a run that was stopped, or had other settings, has left of sketches and pairs.

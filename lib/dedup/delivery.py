@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
 
 
+_DESCRIPTION = "spark.job.description"
+
+
 class Parcel(Protocol):
     """What a task is given in the place of weights."""
 
@@ -93,6 +96,26 @@ def _mapped(path: str) -> NDArray[np.float32]:
 def context(spark: SparkSession) -> Any | None:
     """Return the session's SparkContext, or None where there is none (Spark Connect, Databricks serverless)."""
     return getattr(spark, "sparkContext", None)
+
+
+@contextmanager
+def described(spark: SparkSession, text: str) -> Iterator[None]:
+    """Say in Spark's UI what this thread's jobs are for, for the time of a `with`; without a SparkContext, as a tag."""
+    spark_context = context(spark)
+    if spark_context is None:
+        tag = text.replace(",", ";")  # a tag holds no comma
+        spark.addTag(tag)
+        try:
+            yield
+        finally:
+            spark.removeTag(tag)
+        return
+    before = spark_context.getLocalProperty(_DESCRIPTION)
+    spark_context.setJobDescription(text)
+    try:
+        yield
+    finally:
+        spark_context.setLocalProperty(_DESCRIPTION, before)
 
 
 @contextmanager

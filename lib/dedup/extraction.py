@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, delivery, formats, images, models, rounds, tables
+from dedup import claims, delivery, formats, images, models, progress, rounds, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.features import Source, describe, files_of, has_bytes, under
@@ -50,11 +50,15 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, format
     tables.require(table, "images")
     images.require_finished(table)
     formats.require_writable(location)
-    if location != table and tables.exists(location, "images") and has_bytes(tables.read(spark, location, "images")):
-        raise UsageError(f"{location} holds a table of images with their bytes: choose another place for the features")
-    with claims.claimed(location, "extract") as claim:
-        formats.begin(location, format)
-        return _extract(spark, table, location, models.begun(model, location), claim)
+    with delivery.described(spark, "extract"):
+        there = location != table and tables.exists(location, "images")
+        if there and has_bytes(tables.read(spark, location, "images")):
+            raise UsageError(
+                f"{location} holds a table of images with their bytes: choose another place for the features"
+            )
+        with claims.claimed(location, "extract") as claim:
+            formats.begin(location, format)
+            return _extract(spark, table, location, models.begun(model, location), claim)
 
 
 def _extract(spark: SparkSession, table: str, location: str, model: Model, claim: Claim) -> Extracted:
@@ -67,18 +71,20 @@ def _extract(spark: SparkSession, table: str, location: str, model: Model, claim
         rounds.held(_todo(files, location, model.id)) as todo,
         ThreadPoolExecutor(1) as beside,
     ):
-        counts = rounds.counted(todo)
+        with progress.step(spark, "extract: find what is new"):
+            counts = rounds.counted(todo)
         listed = beside.submit(_list, files, table, location)
         parts = _compute(todo, counts, table, location, model, claim, listed) if counts else []
         listed.result()
         claim.require()
-        _reject(files, unread, location, model.id, parts)
-        counted = _count(files, unread, location, model.id)
-        if counted.copies:
-            _drop_copies(spark, location, model.id, claim)
+        with progress.step(spark, "extract: count"):
+            _reject(files, unread, location, model.id, parts)
             counted = _count(files, unread, location, model.id)
             if counted.copies:
-                raise RuntimeError(f"{counted.copies} rows of contents that have one already: run extract again")
+                _drop_copies(spark, location, model.id, claim)
+                counted = _count(files, unread, location, model.id)
+                if counted.copies:
+                    raise RuntimeError(f"{counted.copies} rows of contents that have one already: run extract again")
         claim.require()
     for name in ("images", "rejects"):
         tables.tidy(location, name)
@@ -89,7 +95,8 @@ def _extract(spark: SparkSession, table: str, location: str, model: Model, claim
 def _list(files: DataFrame, table: str, location: str) -> None:
     """Leave the table of images, without bytes, beside the features, unless they are beside the table itself."""
     if location != table:
-        tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
+        with progress.step(files.sparkSession, "extract: list files"):
+            tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
 
 
 def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
@@ -208,5 +215,6 @@ def _drop_copies(spark: SparkSession, location: str, model: str, claim: Claim) -
 
 def reasons(spark: SparkSession, location: str) -> list[tuple[str, int]]:
     """Return how many files were rejected for which reason, the most frequent first."""
-    counts = tables.read(spark, location, "rejects").groupBy("reason").count()
-    return [(row["reason"], row["count"]) for row in counts.orderBy(F.desc("count"), "reason").collect()]
+    counts = tables.read(spark, location, "rejects").groupBy("reason").count().orderBy(F.desc("count"), "reason")
+    with delivery.described(spark, "extract: rejects by reason"):
+        return [(row["reason"], row["count"]) for row in counts.collect()]

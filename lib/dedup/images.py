@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial, reduce
 from operator import itemgetter, or_
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, claims, formats, notes, rounds, storage, tables
+from dedup import archives, claims, delivery, formats, notes, progress, rounds, storage, tables
 from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 
@@ -50,12 +51,14 @@ class Ingested:
     """What became of the files that were listed; the counts add up."""
 
     files: int  #: all that were listed
-    read: int  #: those of them that were read by this run; the others were known
+    read: int  #: those of them that this run read, or tried to; the others were known
     kept: int  #: in the table of images
     rejected: int  #: in its rejects
+    failed: int = 0  #: of those read, files that gave no bytes
     changed: int = 0  #: of those read, files that the table had with another length or time of change
     again: int = 0  #: of those read, files that could not be read before
     gone: int = 0  #: files of the table that the location had at the last run, and has no more
+    reasons: dict[str, int] = field(default_factory=dict)  #: how many of the rejected for which reason, by its name
 
     @property
     def new(self) -> int:
@@ -169,12 +172,14 @@ def ingest(
     inside = archives.split(source)[1]
     with (
         claims.claimed(table, "ingest") as claim,
+        delivery.described(spark, "ingest"),
         rounds.held(listing(spark, source).where(~own)) as found,
         _opened(found, inside) as files,
     ):
         formats.begin(table, format)
         tables.sweep(table, "images", "rejects")
-        total = files.count()
+        with progress.step(spark, "ingest: list"):
+            total = files.count()
         if not total:
             nothing = "no files in it" if there else "no such file, folder or pattern"
             raise UsageError(f"{source}: {nothing}")
@@ -193,14 +198,17 @@ def ingest(
                     tables.append(read.where("reason is null"), table, "images")
                     parts.extend(_reject(read, table))
 
-            count = rounds.run(todo, rounds.counted(todo), work, "ingest")
+            with progress.step(spark, "ingest: find what is new"):
+                counts = rounds.counted(todo)
+            count = rounds.run(todo, counts, work, "ingest")
             claim.require()
             if changes["gone"]:
                 tables.append(_forgotten(gone), table, "images")
-            kept, rejected = _settle(files, gone, table, parts, total)
+            with progress.step(spark, "ingest: count"):
+                kept, failed, reasons = _settle(files, gone, table, parts, total)
         tables.tidy(table, "rejects")
         notes.delete(table, _UNFINISHED)
-    return Ingested(total, count, kept, rejected, **changes)
+    return Ingested(total, count, kept, sum(reasons.values()), failed, reasons=reasons, **changes)
 
 
 _UNFINISHED = "_unfinished"
@@ -301,13 +309,15 @@ def _reject(rows: DataFrame, table: str) -> list[str]:
     return [tables.append(failed.withColumn("sha256", F.lit(None).cast("string")), table, "rejects")]
 
 
-def _settle(files: DataFrame, gone: DataFrame, table: str, parts: list[str], total: int) -> tuple[int, int]:
+def _settle(
+    files: DataFrame, gone: DataFrame, table: str, parts: list[str], total: int
+) -> tuple[int, int, dict[str, int]]:
     """Leave in the rejects what is true now: this run's, and those of files that it knows nothing of.
 
     Returns
     -------
     tuple
-        How many of the files are in the table, and how many in the rejects: all of them.
+        How many of the files are in the table; how many gave no bytes; how many were rejected in all, by reason.
     """
     rejects = tables.read(files.sparkSession, table, "rejects")
     now = F.col("part").isin(parts)
@@ -315,10 +325,15 @@ def _settle(files: DataFrame, gone: DataFrame, table: str, parts: list[str], tot
     stale = ~now & F.col("stage").isin(*STAGES) & F.col("asked").isNotNull()
     tables.replace(rejects.join(asked, "path", how="left").where(~stale), table, "rejects")
 
-    failed = unread(files.sparkSession, table)
-    rejected = files.join(failed, "path", how="left_semi").count()
+    unreadable = unread(files.sparkSession, table)
+    counts = files.select("path").join(unreadable, "path").groupBy("stage", "reason").count()
+    failed, reasons = 0, Counter[str]()
+    for stage, reason, count in counts.orderBy("reason", "stage").collect():
+        reasons[reason] += count
+        failed += count if stage == "read" else 0
     images = current(files.sparkSession, table)
-    kept = files.join(failed, "path", how="left_anti").join(images, _SAME, how="left_semi").count()
-    if kept + rejected != total:
+    kept = files.join(unreadable, "path", how="left_anti").join(images, _SAME, how="left_semi").count()
+    if kept + reasons.total() != total:
+        rejected = reasons.total()
         raise RuntimeError(f"{total} files listed, but {kept} in the table and {rejected} rejected: run ingest again")
-    return kept, rejected
+    return kept, failed, dict(reasons)

@@ -1,33 +1,55 @@
-"""What every job does the same way: options, a session, one line for bad use, an exit code."""
+"""What every job does the same way: options, a session, what it counted, one line for bad use, an exit code."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
-from dedup import formats, model, weights
+from dedup import formats, logs, model, weights
 from dedup.arithmetic import PRECISIONS
+from dedup.counters import Record, Step
 from dedup.errors import Outage, UsageError
 
 BAD_USE = 2
 FAILED = 1
+
+_LOCATIONS = ("images", "table", "features", "against", "output", "report")
+"""The options that say what a line of the log is about."""
+
+_log = logging.getLogger(__name__)
+
+_record = Record("")
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like those of the jobs themselves."""
 
     def __init__(self, job: str, description: str) -> None:
+        self._job = job
         super().__init__(
             prog=f"./submit.sh {job}",
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.add_argument(
+            "--metrics", metavar="FILE", help="leave what was counted there too, as JSON: docs/observability.md"
+        )
+
+    def options(self, words: Sequence[str] | None = None) -> argparse.Namespace:
+        """Return what the user says, and make it known to the log and to the record of this run."""
+        global _record
+        said = self.parse_args(words)
+        logs.about(job=self._job, **{name: where for name in _LOCATIONS if (where := getattr(said, name, None))})
+        _record = Record(self._job, said.metrics)
+        return said
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one line."""
@@ -75,26 +97,64 @@ def positive(text: str) -> int:
     return number
 
 
-def say(line: str = "") -> None:
-    """Write a line for the user."""
-    sys.stdout.write(line + "\n")
+def say(lines: str = "") -> None:
+    """Write lines for the user."""
+    if logs.structured():
+        for line in filter(None, map(str.strip, lines.splitlines())):
+            _log.info("%s", line)
+        return
+    sys.stdout.write(lines + "\n")
     sys.stdout.flush()
 
 
+def step(name: str) -> AbstractContextManager[Step]:
+    """Take the time of a `with`, which leaves in `counts` what it counted: the job ends with the table of all steps."""
+    return _record.step(name)
+
+
 def run(main: Callable[[], object]) -> NoReturn:
-    """Run a job's main function and end the process with its exit code."""
+    """Run a job's main function, show what it counted, and end the process with its exit code."""
+    global _record
+    _record = Record("")
     try:
+        logs.begin()
         main()
-    except UsageError as error:
-        _end(BAD_USE, str(error))
-    except Outage as error:
-        _end(FAILED, f"{error}{_AGAIN}")
+        if table := _record.table():
+            say("\n".join(table))
+        _record.done()
     except Exception as error:
-        for report, code, line in _REPORTS:
-            if told := re.search(report, str(error)):
-                _end(code, told.expand(line))
+        code, line = _judged(error)
+        _record.failed("bad use" if code == BAD_USE else "failed", line or f"{type(error).__name__}: {error}")
+        if line:
+            _complain(line)
+        elif logs.structured():
+            _log.error("%s", error, exc_info=True)
+        else:
+            raise
+        sys.exit(code)
+    except KeyboardInterrupt:
+        _record.failed("failed", "interrupted")
         raise
     sys.exit(0)
+
+
+def _judged(error: Exception) -> tuple[int, str | None]:
+    """Return the exit code for an error, and the one line that says all that there is to say, if there is one."""
+    if isinstance(error, UsageError):
+        return BAD_USE, str(error)
+    if isinstance(error, Outage):
+        return FAILED, f"{error}{_AGAIN}"
+    for report, code, line in _REPORTS:
+        if told := re.search(report, str(error)):
+            return code, told.expand(line)
+    return FAILED, None
+
+
+def _complain(line: str) -> None:
+    if logs.structured():
+        _log.error("%s", line)
+    else:
+        sys.stderr.write(f"error: {line}\n")
 
 
 _AGAIN = " (what was done is kept: run it again)"
@@ -126,11 +186,6 @@ _REPORTS = (
     ),
 )
 """How a task's errors, and those of Hadoop's file systems, read in the report that Spark makes of them."""
-
-
-def _end(code: int, message: str) -> NoReturn:
-    sys.stderr.write(f"error: {message}\n")
-    sys.exit(code)
 
 
 def session(name: str) -> SparkSession:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from tqdm import tqdm
 
-from dedup import archives, batches, delivery, features, images, pixels, storage
+from dedup import archives, batches, delivery, features, images, pixels, progress, storage
 from dedup.errors import Reject, UsageError
 from dedup.model import Model
 from dedup.models import Made
@@ -22,7 +22,6 @@ THUMBNAIL = 176
 """The longer side of a thumbnail, in pixels."""
 
 _READERS = 2  # each holds a decoded image
-_MANY = 100  # files from which reading them takes long enough to be shown
 _CHUNK = 32
 
 
@@ -41,6 +40,7 @@ class Queries:
 
     names: tuple[str, ...]
     vectors: NDArray[np.float32]  #: shape (queries, width)
+    computed: int = 0  #: how many of them went through the network
 
 
 def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[Query], list[tuple[str, Reject]]]:
@@ -65,9 +65,9 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
         if not files:
             continue
         found[word] = []
-        with tqdm(total=len(files), desc="read queries", unit=" images", disable=len(files) < _MANY) as bar:
+        with closing(progress.Progress("query: read", len(files), "images")) as shown:
             for query in batches.ahead(_read, files, _READERS, 2 * _READERS):
-                bar.update()
+                shown.add(1)
                 if isinstance(query, Query):
                     found[word].append(query)
                 elif len(files) == 1:
@@ -139,7 +139,8 @@ def vectors(
     if lacking:
         known |= _compute(spark, list(lacking.values()), model())
     stacked = np.frombuffer(b"".join(known[query.sha256] for query in queries), "<f4")
-    return Queries(tuple(query.name for query in queries), stacked.reshape(len(queries), -1))
+    computed = sum(query.sha256 in lacking for query in queries)
+    return Queries(tuple(query.name for query in queries), stacked.reshape(len(queries), -1), computed)
 
 
 def _look_up(table: DataFrame, hashes: set[str]) -> dict[str, bytes]:

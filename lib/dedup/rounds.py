@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from tqdm import tqdm
 
-from dedup import delivery
+from dedup import delivery, progress
 
 BUCKET_FILES = 512
 """About how many files a bucket holds. A bucket a core is what a killed job computes again."""
@@ -20,6 +19,7 @@ LEAST_FILES = 64
 """The files of a round for each task, where there are so many: some seconds of work, more than a round costs."""
 
 _MOST_BUCKETS = 16384
+_TICK = 1.0  # seconds after which progress is shown again, whatever ends
 _IN_FLIGHT = 2  # the second round's tasks fill the cores that the first's last tasks leave idle
 
 
@@ -114,24 +114,32 @@ def run(
     work
         Called with the rows of a round, its first and its last bucket. Makes its outcome durable.
     label
-        What the progress bar says.
+        What is done, as progress and Spark's UI say.
     unit
         What its rows are.
     """
+    if not counts:
+        return 0
     spark = todo.sparkSession
     total = sum(rows for _, rows in counts)
-    with (
-        tqdm(total=total, desc=label, unit=f" {unit}", disable=not total) as bar,
-        ThreadPoolExecutor(_IN_FLIGHT) as pool,
-    ):
+    planned = plan(counts, slots(spark))
+
+    def round_(number: int, first: int, last: int) -> None:  # in a thread of its own, which has its own description
+        with delivery.described(spark, f"{label}: round {number} of {len(planned)}, buckets {first} to {last}"):
+            work(todo.where(F.col("bucket").between(first, last)), first, last)
+
+    shown = progress.Progress(label, total, unit)
+    with closing(shown), ThreadPoolExecutor(_IN_FLIGHT) as pool:
         futures = {
-            pool.submit(work, todo.where(F.col("bucket").between(first, last)), first, last): rows
-            for first, last, rows in plan(counts, slots(spark))
+            pool.submit(round_, number, first, last): rows for number, (first, last, rows) in enumerate(planned, 1)
         }
+        pending: set[Future[None]] = set(futures)
         try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update(futures[future])
+            while pending:
+                ended, pending = wait(pending, _TICK, FIRST_COMPLETED)
+                for future in ended:
+                    future.result()
+                shown.add(sum(futures[future] for future in ended))
         except BaseException:
             pool.shutdown(cancel_futures=True)  # what is in flight ends; the rest does not begin
             raise

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import candidates, groups, pairs, rounds, sketches, storage, tables
+from dedup import candidates, groups, pairs, progress, rounds, sketches, storage, tables
 from dedup.thresholds import Thresholds
 
 EXACT_UP_TO = 300_000
@@ -87,7 +87,8 @@ class Search:
     def run(self, way: str | None) -> Found:
         """Return all near pairs of fresh contents with others; choose the way by size where None is given."""
         with rounds.held(self._rows):
-            sides = {row["side"]: row["count"] for row in self._rows.groupBy("side").count().collect()}
+            with progress.step(self._spark, "deduplicate: count sketches"):
+                sides = {row["side"]: row["count"] for row in self._rows.groupBy("side").count().collect()}
             count = sum(sides.values())
             way = way or (WAYS[0] if count <= EXACT_UP_TO else WAYS[1])
             if not any(side.startswith("fresh") for side in sides):
@@ -112,7 +113,8 @@ class Search:
 
     def _near(self, found: DataFrame, folder: str) -> DataFrame:
         """Measure candidates and keep those that are near, in a folder."""
-        with rounds.held(pairs.ordered(found, "sha256", "other")) as once:
+        measuring = progress.step(self._spark, "deduplicate: measure candidates")
+        with measuring, rounds.held(pairs.ordered(found, "sha256", "other")) as once:
             count = once.count()
             self._measured += count
             if not count:
@@ -126,7 +128,8 @@ class Search:
     def _exactly(self) -> Found:
         folder = self._next()
         unlabelled = self._rows.withColumn("label", F.lit(-1).cast("bigint"))
-        layout = candidates.lay(unlabelled, f"{folder}/blocks")
+        with progress.step(self._spark, "deduplicate: lay out blocks"):
+            layout = candidates.lay(unlabelled, f"{folder}/blocks")
         most = candidates.MOST
         found = candidates.search(self._spark, candidates.tasks(layout), self._limit, f"{folder}/found", most)
         hot = _hot(found, most)
@@ -138,8 +141,9 @@ class Search:
             most *= _GROWTH
             folder = self._next()
             edges = near.select(F.col("sha256_l").alias("l"), F.col("sha256_r").alias("r"))
-            labelled = _labelled(self._rows, groups.components(edges, f"{folder}/components"))
-            with rounds.held(labelled) as labelled:
+            with progress.step(self._spark, "deduplicate: components"):
+                labelled = _labelled(self._rows, groups.components(edges, f"{folder}/components"))
+            with progress.step(self._spark, "deduplicate: lay out what was cut"), rounds.held(labelled) as labelled:
                 everything = candidates.lay(labelled, f"{folder}/blocks")
                 some = labelled.join(cut, "sha256", how="left_semi")
                 chosen = candidates.lay(some, f"{folder}/cut", most=most)
@@ -151,11 +155,13 @@ class Search:
 
     def _approximately(self, count: int) -> Found:
         folder = self._next()
-        pivots = self._pivots(count)
+        with progress.step(self._spark, "deduplicate: pivots"):
+            pivots = self._pivots(count)
         within = self._thresholds.within
         radius = float(np.sqrt(2 * max(within["cosine"], within["dice"])))
         unlabelled = self._rows.withColumn("label", F.lit(-1).cast("bigint"))
-        layout = candidates.lay(unlabelled, f"{folder}/blocks", pivots, radius)
+        with progress.step(self._spark, "deduplicate: lay out cells"):
+            layout = candidates.lay(unlabelled, f"{folder}/blocks", pivots, radius)
         found = candidates.search(self._spark, candidates.tasks(layout), self._limit, f"{folder}/found")
         hot = _hot(found, candidates.MOST)
         near = self._near(found, folder)
@@ -163,12 +169,14 @@ class Search:
             unlabelled.where("side = 'fresh'").orderBy(F.xxhash64("sha256", F.lit("recall")), "sha256").limit(_SAMPLE)
         )
         folder = self._next()
-        sample = groups.kept(sample, f"{folder}/names")
-        chosen = candidates.lay(sample, f"{folder}/sample", most=_MOST_OF_SAMPLE)
+        with progress.step(self._spark, "deduplicate: lay out the sample"):
+            sample = groups.kept(sample, f"{folder}/names")
+            chosen = candidates.lay(sample, f"{folder}/sample", most=_MOST_OF_SAMPLE)
         todo = candidates.beyond(chosen, layout)
         all_found = candidates.search(self._spark, todo, self._limit, f"{folder}/found", _MOST_OF_SAMPLE)
         true = self._near(all_found, folder)
-        recall = _recall(sample, true, near)
+        with progress.step(self._spark, "deduplicate: recall"):
+            recall = _recall(sample, true, near)
         return Found(near.unionByName(true).distinct(), WAYS[1], recall, 0, hot)
 
     def _pivots(self, count: int) -> NDArray[np.float32]:

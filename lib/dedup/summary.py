@@ -49,22 +49,15 @@ class Deduplicated:
 
 
 def told(done: Deduplicated, thresholds: Thresholds) -> list[str]:
-    """Return what a job says of a deduplication."""
-    counts, others, recall = done.counts, done.others, done.found.recall
-    way = f"search: {done.found.way}, {done.found.measured:,} pairs measured"
+    """Return what a job says of a deduplication, beside its counts."""
+    recall = done.found.recall
+    way = f"search: {done.found.way}"
     if recall:
         way += (
             f"; of {recall.sample:,} images looked at again, {recall.near:,} have near ones, "
             f"and for {recall.found:,} of these it had found them all"
         )
-    lines = [
-        f"{done.exact_sets:,} different images, {done.compared:,} of them compared now",
-        way,
-        f"{done.files:,} files = {counts['keep']:,} keep + {counts['drop']:,} drop + {counts['review']:,} review "
-        f"+ {others.rejected:,} rejected" + (f" + {others.shared:,} of the other set too" if others.shared else ""),
-        f"{counts['groups']:,} groups; dropped: {counts['bytes']:,} of equal bytes, {counts['pixels']:,} of equal "
-        f"pixels, {counts['near']:,} near; {counts['saved'] / 1e6:,.1f} MB",
-    ]
+    lines = [way]
     if not thresholds.calibrated:
         lines.append(
             f"thresholds: {thresholds.made}; they were not made with your images, so what is near is marked as review: "

@@ -125,10 +125,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def local(images: Path, submit: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the tables that a local run makes of the images, through submit.sh: table and features."""
     folder = tmp_path_factory.mktemp("local")
-    ingest = submit("ingest", "--images", str(images), "--table", f"{folder}/table")
+    counted = ("--metrics", f"{folder}/ingest.json")
+    ingest = submit("ingest", "--images", str(images), "--table", f"{folder}/table", *counted)
     out, err = ingest.communicate(timeout=300)
     assert ingest.returncode == 0, err
     assert "120 files = 120 in the table + 0 rejected" in out
+    assert "\r" not in out + err, "there is no terminal, so there are no bars"
     extract = submit("extract", "--table", f"{folder}/table", "--features", f"{folder}/features", "--weights", WEIGHTS)
     out, err = extract.communicate(timeout=300)
     assert extract.returncode == 0, err

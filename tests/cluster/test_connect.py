@@ -17,10 +17,13 @@ from pyspark.sql import SparkSession
 spark = SparkSession.builder.remote("local[2]").getOrCreate()
 assert getattr(spark, "sparkContext", None) is None
 
-from dedup import answers, deduplication, extraction, images, models, summary, thresholds, weights
+from dedup import answers, counters, deduplication, delivery, extraction, images, models, summary, thresholds, weights
 from dedup.model import Model
 
 source, folder, asked = sys.argv[1:]
+with delivery.described(spark, "outer, and"), delivery.described(spark, "inner"):
+    assert spark.getTags() == {{"outer; and", "inner"}}
+assert spark.getTags() == set()
 model = Model(weights.load("{weights}"), "float32")
 print(images.ingest(spark, source, folder + "/table"))
 print(extraction.extract(spark, folder + "/table", folder + "/features", model))
@@ -29,8 +32,7 @@ known = answers.ask(spark, answers.Question(folder + "/features", [source], fold
 new = answers.ask(spark, answers.Question(folder + "/features", [asked], folder + "/new"), chosen)
 print(len(known.rows), "known,", len(new.rows[asked]), "results for a new one")
 request = summary.Request(folder + "/features", folder + "/duplicates", thresholds.defaults())
-for line in summary.told(deduplication.deduplicate(spark, request), request.thresholds):
-    print(line)
+print(counters.deduplicated(deduplication.deduplicate(spark, request)).sums[0])
 spark.stop()
 """
 
@@ -54,7 +56,7 @@ def test_jobs_without_a_spark_context(images: Path, local: Path, environment: di
     if done.returncode:
         pytest.fail(done.stderr[-3000:])
     assert "30 known," in done.stdout
-    assert "30 files = 30 keep + 0 drop + 0 review + 0 rejected" in done.stdout
+    assert "files = 30 keep + 0 drop + 0 review + 0 rejected" in done.stdout
     made = vectors(tmp_path / "features")
     assert len(made) == 30
     assert made.items() <= vectors(local / "features").items(), "the same bytes as a classic session's"

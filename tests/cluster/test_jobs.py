@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,10 +92,14 @@ def test_a_query_through_submit_answers_and_names_the_page(
             "/no/such/folder: no such file, folder or pattern",
         ),
         (["ingest", "--images", "{images}", "--table", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
+        (
+            ["ingest", "--images", "{images}", "--table", "{tmp}/t", "--metrics", "/proc/x"],
+            "/proc/x: cannot be written",
+        ),
         (["extract", "--table", "{tmp}", "--features", "{tmp}/f", "--weights", "seeded"], "no table of images"),
         (["extract", "--table", "{local}/table", "--features", "{tmp}/f", "--weights", "x.pt"], "--weights x.pt"),
         (["query", "--features", "{local}/features", "--query", "{images}", "--top", "0"], "whole number from 1 up"),
-        (["query", "--features", "{local}/features", "--query", "{images}", "--metrics", "x"], "unknown metric 'x'"),
+        (["query", "--features", "{local}/features", "--query", "{images}", "--distances", "x"], "unknown metric 'x'"),
         (
             ["query", "--features", "{local}/features", "--query", "{images}", "--weights", "seeded:8"],
             "not with --weights seeded:8",
@@ -108,24 +113,51 @@ def test_bad_use_is_exit_code_2_and_one_line(
     assert says in bad_use(submit(*filled))
 
 
+def test_what_was_counted_is_left_as_json(local: Path) -> None:
+    told = json.loads((local / "ingest.json").read_text())
+    assert (told["job"], told["outcome"], told["error"]) == ("ingest", "done", None)
+    counters = {"files": 120, "in_the_table": 120, "rejected": 0, "read": 120, "known": 0}
+    assert told["steps"]["ingest"]["counters"] == counters
+
+
 def test_help_of_a_job_names_its_options(submit: Submit) -> None:
     job = submit("query", "--help")
     out, _ = job.communicate(timeout=120)
     assert job.returncode == 0
-    for option in ("--features", "--query", "--top", "--minkowski-p", "--report", "--weights", "--metrics"):
+    for option in (
+        "--features",
+        "--query",
+        "--top",
+        "--minkowski-p",
+        "--report",
+        "--weights",
+        "--distances",
+        "--metrics",
+    ):
         assert option in out
 
 
-def test_a_job_that_fails_does_not_end_in_0(submit: Submit, local: Path, tmp_path: Path) -> None:
+def test_a_job_that_fails_does_not_end_in_0(submit: Submit, images: Path, tmp_path: Path) -> None:
     broken = tmp_path / "features"
     part = broken / "features" / "part=000001-x" / "model=m" / "bucket=0"
     part.mkdir(parents=True)
     (part.parents[1] / "_SUCCESS").touch()
     (part / "a.parquet").write_bytes(b"not a table")
     Made("m", "seeded", "float32", (), complete=True).save(str(broken))
-    job = submit("query", "--features", str(broken), "--query", "a" * 64)
-    _, err = job.communicate(timeout=120)
-    assert job.returncode not in (0, None), err
+    asked = str(next(images.rglob("*.png")))
+    counted = ("--metrics", f"{tmp_path}/query.json")
+    job = submit("query", "--features", str(broken), "--query", asked, *counted, DEDUP_LOG="json")
+    out, err = job.communicate(timeout=120)
+    assert job.returncode == 1, err
+    told = json.loads((tmp_path / "query.json").read_text())
+    assert (told["outcome"], told["steps"].keys()) == ("failed", {"query"})
+    assert "a.parquet" in told["error"]
+    lines = [json.loads(line) for line in (out + err).splitlines() if not line.startswith("WARNING: Using incubator")]
+    assert all({"ts", "level", "logger", "msg"} <= line.keys() for line in lines)
+    assert {line["logger"].partition(".")[0] for line in lines} > {"dedup"}, "the JVM's lines are there too"
+    (last,) = [line for line in lines if line["logger"] == "dedup.job"]
+    assert last["context"] == {"job": "query", "features": str(broken), "report": "report"}
+    assert "a.parquet" in last["exception"]["msg"]
 
 
 def test_a_run_beside_another_on_one_output_is_one_line(submit: Submit, local: Path, tmp_path: Path) -> None:

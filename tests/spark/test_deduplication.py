@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from tests.samples import Contents, Near, Stored, clumps, near_by, near_pairs, store
+from tests.samples import Contents, Near, Stored, clumps, descriptions, near_by, near_pairs, store
 from tests.spark.test_manifest import Lake, Oracle, Row, partitions
 
 from dedup import candidates, deduplication, state, storage, tables, thresholds
+from dedup.counters import deduplicated
 from dedup.deduplication import deduplicate
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
@@ -231,7 +232,10 @@ def test_every_row_is_what_plain_python_says_with_any_number_of_partitions(place
     for number in (1, 8, 200):
         there = replace(place, output=f"{place.output}{number}").fill(FILES, rejects=3)
         with partitions(place.spark, number):
+            before = descriptions(place.spark)
             done = there.run(csv=True)
+            said = [text for number, text in descriptions(place.spark).items() if number not in before]
+        assert {(text or "").partition(":")[0] for text in said} == {"deduplicate"}
         assert there.pairs() == expected_pairs(FILES)
         assert there.rows() == expected(FILES)
         assert done.others.rejected == 3
@@ -253,8 +257,8 @@ def test_every_row_is_what_plain_python_says_with_any_number_of_partitions(place
         assert [row[f"{metric}_threshold"] for metric in METRICS] == [
             str(NEAR.within[metric]) if near else "" for metric in METRICS
         ]
-    said = told(done, NEAR)
-    assert f"{len(FILES) + 3:,} files = " in said[2]
+    counts = deduplicated(done)
+    assert (counts.sums[0].total, counts.rejects) == (len(FILES) + 3, {"empty": 3})
     page = Path(done.page).read_text(encoding="utf-8")
     assert "&#34;quoted&#34;, with a comma" in page
     assert not [name for name in storage.names(there.output) if name.startswith("_scratch")]

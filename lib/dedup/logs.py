@@ -1,0 +1,95 @@
+"""What the library and its jobs log: lines for people, or JSON in the form of Spark's own structured logs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+
+from pyspark.logger.logger import JSONFormatter
+from tqdm import tqdm
+
+from dedup.errors import UsageError
+
+VARIABLE = "DEDUP_LOG"
+"""The variable that says how; `conf/log4j2.properties` reads it for the JVM."""
+
+STYLES = ("plain", "json")
+
+_PASSWORD = re.compile(r"(?<=//)[^/@\s]*:[^/@\s]*@")  # of a URI that holds one
+
+_context: dict[str, str] = {}
+
+
+def structured() -> bool:
+    """Tell whether every line is to be a JSON object."""
+    return os.environ.get(VARIABLE) == "json"
+
+
+def about(**context: str) -> None:
+    """Say what the lines from now on are about: their `context`."""
+    _context.clear()
+    _context.update(context)
+
+
+def redacted(text: str) -> str:
+    """Return a text without the passwords of the locations in it.
+
+    >>> redacted("s3a://key:secret@lake/x, abfss://box@account/y")
+    's3a://***@lake/x, abfss://box@account/y'
+    """
+    return _PASSWORD.sub("***@", text)
+
+
+class _Plain(logging.Formatter):
+    """Lines as those of the JVM: `12:00:07 WARN the message`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+
+
+class _Json(JSONFormatter):
+    """Lines as those of Spark: ts, level, logger, msg, context, and exception where there is one."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at the moment, around the bars that stand there."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.context = _context | getattr(record, "context", {})
+        if record.levelno == logging.WARNING:
+            record.levelname = "WARN"  # as the JVM says
+        return redacted(super().format(record))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+
+_stderr = _Stderr()
+
+
+def begin() -> None:
+    """Write to stderr what the library logs from INFO up, and others from WARNING up.
+
+    Raises
+    ------
+    UsageError
+        If the variable says what is not possible.
+    """
+    style = os.environ.get(VARIABLE) or STYLES[0]
+    if style not in STYLES:
+        raise UsageError(f"{VARIABLE}={style}: possible are {', '.join(STYLES)}")
+    _stderr.setFormatter(_Json() if structured() else _Plain())
+    logging.getLogger().addHandler(_stderr)  # once, however often
+    logging.getLogger(__package__).setLevel(logging.INFO)
+    logging.captureWarnings(structured())
