@@ -219,8 +219,10 @@ case $master in
   *) environment=standalone ;;
 esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
-# A user's own --driver-java-options win: they come last.
-logging="\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\""
+# A user's own --driver-java-options win: they come last. A driver elsewhere does not have this file: its log is Spark's
+# on YARN, and what conf/kubernetes.conf says on Kubernetes.
+[ "$deploy_mode" != client ] ||
+  options=(--driver-java-options "\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\"" "${options[@]}")
 
 defaults=()
 case "$*" in *s3a://*) add_library s3a hadoop-aws "s3a: locations (19 MB)" ;; esac
@@ -251,5 +253,5 @@ esac
 
 # Only the zip and what the environment holds can be imported: as on an executor, so on the driver.
 unset PYTHONPATH
-exec "$SPARK_HOME/bin/spark-submit" --master "$master" --deploy-mode "$deploy_mode" --driver-java-options "$logging" "${options[@]}" \
+exec "$SPARK_HOME/bin/spark-submit" --master "$master" --deploy-mode "$deploy_mode" "${options[@]}" \
   --py-files "${own_files:+$own_files,}$root/dist/dedup.zip" "$root/jobs/$job.py" "$@"

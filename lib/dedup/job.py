@@ -158,6 +158,7 @@ def _complain(line: str) -> None:
 
 
 _AGAIN = " (what was done is kept: run it again)"
+_NEEDED = "see docs/running.md, What executors need"
 
 _REPORTS = (
     (rf"{re.escape(UsageError.__module__)}\.{UsageError.__name__}: (.+)", BAD_USE, r"\1"),
@@ -167,6 +168,21 @@ _REPORTS = (
         BAD_USE,
         "these are Delta or Iceberg tables, for which Spark lacks the library: add --format delta or --format iceberg "
         "(docs/running.md)",
+    ),
+    (
+        r"ModuleNotFoundError: No module named '(\w+)",
+        BAD_USE,
+        rf"the executors' Python lacks the package \1: {_NEEDED}",
+    ),
+    (
+        r'Cannot run program "([^"]+)"',
+        BAD_USE,
+        rf"the executors have no Python at \1: {_NEEDED}",
+    ),
+    (
+        r"PYTHON_VERSION_MISMATCH\D+([\d.]+)\D+([\d.]+)",
+        BAD_USE,
+        rf"the executors' Python is \1, the driver's \2, and both must be of one version: {_NEEDED}",
     ),
     (
         r"org\.apache\.hadoop\.fs\.s3a\.S3AFileSystem not found",

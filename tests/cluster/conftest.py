@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pyarrow.dataset
 import pytest
 from tests.samples import ROOT, WEIGHTS, make_images
 
@@ -69,6 +70,18 @@ def kill(*processes: int) -> None:
             os.kill(process, signal.SIGKILL)
 
 
+def vectors(features: Path) -> dict[str, bytes]:
+    """Return the features by hash, as a reader without Spark finds them."""
+    parts = [path for path in (features / "features").glob("part=*") if (path / "_SUCCESS").exists()]
+    found: dict[str, bytes] = {}
+    for part in parts:
+        table = pyarrow.dataset.dataset(part, format="parquet", exclude_invalid_files=True).to_table()
+        for row in table.select(["sha256", "features"]).to_pylist():
+            assert row["sha256"] not in found, "one row for each content"
+            found[row["sha256"]] = row["features"]
+    return found
+
+
 @dataclass
 class Cluster:
     """A standalone cluster whose processes the test may kill."""
@@ -82,6 +95,15 @@ class Cluster:
         for process in (self.master, *self.workers):
             kill(process.pid, *started_by(process.pid))
             process.wait()
+
+
+def on(cluster: Cluster) -> tuple[str, ...]:
+    """Return the options by which submit.sh runs a job on a cluster of this machine."""
+    return (
+        *("--master", cluster.url, "--driver-memory", "2g"),
+        *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1500m"),
+        *("--conf", "spark.sql.shuffle.partitions=4"),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.cluster.conftest import bad_use, wait_for
-from tests.cluster.test_jobs import vectors
+from tests.cluster.conftest import bad_use, vectors, wait_for
 from tests.samples import WEIGHTS, picture
 from tests.store import Store, environment
 

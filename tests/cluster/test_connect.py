@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cluster.test_jobs import vectors
+from tests.cluster.conftest import vectors
 from tests.samples import ROOT, WEIGHTS
 
 SCRIPT = """

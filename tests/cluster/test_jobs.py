@@ -6,27 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.dataset
 import pytest
-from tests.cluster.conftest import Cluster, bad_use, wait_for
+from tests.cluster.conftest import Cluster, bad_use, on, vectors, wait_for
 from tests.samples import WEIGHTS
 
 from dedup.claims import claimed
 from dedup.models import Made
 
 Submit = Callable[..., subprocess.Popen[str]]
-
-
-def vectors(features: Path) -> dict[str, bytes]:
-    """Return the features by hash, as a reader without Spark finds them."""
-    parts = [path for path in (features / "features").glob("part=*") if (path / "_SUCCESS").exists()]
-    found: dict[str, bytes] = {}
-    for part in parts:
-        table = pyarrow.dataset.dataset(part, format="parquet", exclude_invalid_files=True).to_table()
-        for row in table.select(["sha256", "features"]).to_pylist():
-            assert row["sha256"] not in found, "one row for each content"
-            found[row["sha256"]] = row["features"]
-    return found
 
 
 def test_the_library_is_not_importable_by_accident(environment: dict[str, str], tmp_path: Path) -> None:
@@ -44,17 +31,12 @@ def test_the_library_is_not_importable_by_accident(environment: dict[str, str], 
 def test_a_cluster_that_loses_a_worker_makes_the_same_features(
     cluster: Cluster, submit: Submit, images: Path, local: Path, tmp_path: Path
 ) -> None:
-    on_cluster = (
-        *("--master", cluster.url, "--driver-memory", "2g"),
-        *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1500m"),
-        *("--conf", "spark.sql.shuffle.partitions=4"),
-    )
     table, features = tmp_path / "table", tmp_path / "features"
-    ingest = submit(*on_cluster, "ingest", "--images", str(images), "--table", str(table))
+    ingest = submit(*on(cluster), "ingest", "--images", str(images), "--table", str(table))
     _, err = ingest.communicate(timeout=300)
     assert ingest.returncode == 0, err
 
-    extract = submit(*on_cluster, "extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS)
+    extract = submit(*on(cluster), "extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS)
     wait_for("a first part", lambda: [*(features / "features").glob("part=*/_SUCCESS")] or extract.poll(), 240)
     assert extract.poll() is None, "there is work left when the worker dies"
     cluster.workers[0].kill()
@@ -65,7 +47,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_features(
 
     asked = str(next(images.rglob("*.png")))
     query = submit(
-        *on_cluster, "query", "--features", str(features), "--query", asked, "--report", f"{tmp_path}/report"
+        *on(cluster), "query", "--features", str(features), "--query", asked, "--report", f"{tmp_path}/report"
     )
     out, err = query.communicate(timeout=300)
     assert query.returncode == 0, err

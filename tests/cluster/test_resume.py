@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
-from tests.cluster.conftest import Cluster, command, kill, started_by, wait_for
-from tests.cluster.test_jobs import Submit, vectors
+from tests.cluster.conftest import Cluster, command, kill, started_by, vectors, wait_for
+from tests.cluster.test_jobs import Submit
 from tests.samples import WEIGHTS
 
 Job = subprocess.Popen[str]

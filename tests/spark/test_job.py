@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +17,8 @@ from pyspark.sql import SparkSession
 
 from dedup import job
 from dedup.errors import Outage, UsageError
+
+RunBy = Callable[[str | Path], str]
 
 
 def refuse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -82,6 +89,50 @@ def test_what_spark_says_of_a_store_is_one_line(
     assert ended.value.code == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {says}")
+
+
+@pytest.fixture
+def run_by(spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> RunBy:
+    """Return what runs a task in workers of some Python, and returns the one line that the job ends with."""
+
+    def run(python: str | Path) -> str:
+        monkeypatch.setattr(spark.sparkContext, "pythonExec", str(python))
+        with pytest.raises(SystemExit) as ended:
+            job.run(spark.range(0, 1, 1, 1).mapInArrow(fail, "id long").collect)
+        assert ended.value.code == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    return run
+
+
+def test_workers_whose_python_has_no_packages_are_one_line(run_by: RunBy, tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    assert run_by(tmp_path / "bare" / "bin" / "python").startswith(
+        "error: the executors' Python lacks the package pyarrow: "
+    )
+
+
+def test_workers_without_a_python_are_one_line(run_by: RunBy) -> None:
+    said = run_by("./environment/bin/python")  # no archive brought it
+    assert said.startswith("error: the executors have no Python at ./environment/bin/python: ")
+
+
+def another_python() -> str | None:
+    """Return a Python of another minor version that PySpark runs on, where this machine has one."""
+    for name in (f"python3.{minor}" for minor in range(10, 20) if minor != sys.version_info.minor):
+        beside = Path(sys.base_prefix).parent.glob(f"*/bin/{name}")  # where versions are installed side by side
+        for found in filter(None, [shutil.which(name), *map(str, beside)]):
+            if subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
+                return found
+    return None
+
+
+def test_workers_of_another_python_are_one_line(run_by: RunBy) -> None:
+    python = another_python()
+    if python is None:
+        pytest.skip("needs a second Python, of another minor version")
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert re.match(rf"error: the executors' Python is 3\.\d+, the driver's {re.escape(ours)}: ", run_by(python))
 
 
 def test_any_other_failure_of_a_task_stays_what_it_is(spark: SparkSession) -> None:

@@ -1,0 +1,60 @@
+"""Executors whose own Python has none of the packages: an archive brings them, and without it one line says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.cluster.conftest import Cluster, on, vectors
+from tests.executors import needed
+from tests.samples import WEIGHTS
+
+Submit = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an environment without any package."""
+    folder = tmp_path_factory.mktemp("bare") / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what docs/running.md packs, but with the packages that are installed here: nothing is downloaded."""
+    (inside,) = bare.glob("lib/python*/site-packages")
+    path = tmp_path_factory.mktemp("packed") / "environment.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        archive.add(bare, ".")
+        for package in needed().values():
+            for file in package.files or ():
+                if not str(file).startswith("..") and file.suffix != ".pyc":
+                    archive.add(file.locate(), str((inside / file).relative_to(bare)))
+    return path
+
+
+def test_packages_travel_as_an_archive_and_without_it_one_line_says_what_is_missing(
+    cluster: Cluster, submit: Submit, bare: Path, archive: Path, images: Path, local: Path, tmp_path: Path
+) -> None:
+    table, features = tmp_path / "table", tmp_path / "features"
+    ingest = ("ingest", "--images", str(images), "--table", str(table))
+    extract = ("extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS)
+
+    job = submit(*on(cluster), *ingest, PYSPARK_PYTHON=f"{bare}/bin/python")
+    out, err = job.communicate(timeout=300)
+    assert job.returncode == 2, out + err
+    assert "error: the executors' Python lacks the package pyarrow: " in out + err
+    assert "Traceback" not in out + err
+
+    for words in (ingest, extract):
+        archives = ("--archives", f"{archive}#environment")
+        job = submit(*on(cluster), *archives, *words, PYSPARK_PYTHON="./environment/bin/python")
+        out, err = job.communicate(timeout=300)
+        assert job.returncode == 0, out + err
+    assert "120 files = 120 with features + 0 rejected" in out
+    assert vectors(features) == vectors(local / "features")
