@@ -182,6 +182,8 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$job" ] || { usage >&2; exit 2; }
+[[ ${AWS_ENDPOINT_URL_S3:-}${AWS_ENDPOINT_URL:-} != *@* ]] ||
+  fail "the variable of the endpoint cannot hold a name and a key: it becomes an option, which others can see"
 
 [ "$job" != bench ] || venv=${DEDUP_BENCH_VENV:-$root/.venv-bench}
 ensure_environment

@@ -61,7 +61,7 @@ def main() -> None:
     with job.step("query") as step:
         answered = answers.ask(spark, question, chosen)
         step.counts = counters.answered(answered)
-    job.say(console.by_votes(answered))
+    job.show(console.by_votes(answered))
     job.say(f"Copies found when their photograph was asked for, each metric naming its nearest {demo.TOP}:")
     for edit, count in demo.found(hidden, answered.rows).items():
         job.say(f"  {edit:12} {count:3} of {len(hidden)}")

@@ -61,7 +61,7 @@ def main() -> None:
     with job.step("query") as step:
         answered = answers.ask(spark, question, chosen)
         step.counts = counters.answered(answered)
-    job.say(console.answers(answered, options.distances))
+    job.show(console.answers(answered, options.distances))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ BEAT = 5.0
 """Seconds after which a mark is changed again."""
 
 _SILENCE = 4  # beats without a change after which a run is dead
+_MARK_BYTES = 1 << 16
 _SETTLE = 0.5  # seconds in which another run that begins at the same time shows its own mark
 
 _log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Claim:
     def _look(self) -> bytes | None:
         """Return the mark that is there, as it is, or None."""
         try:
-            return storage.read(self._file)
+            return storage.read(self._file, _MARK_BYTES)
         except Reject as reject:
             if reject.reason == Reason.MISSING:
                 return None
@@ -157,7 +158,7 @@ class _Shared(Claim):
 def _parsed(mark: bytes) -> dict[str, object]:
     try:
         found = json.loads(mark)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -181,6 +182,8 @@ def _runs(process: object) -> bool:
         return False
     except OSError:
         return True  # somebody else's
+    except OverflowError:
+        return False  # no such number can be
     return True
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dedup.answers import Answered
+from dedup.lines import printable
 
 
 def _shown(parts: Iterator[RenderableType]) -> str:
@@ -23,6 +24,10 @@ def _shown(parts: Iterator[RenderableType]) -> str:
     return capture.get().removesuffix("\n")
 
 
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style)
+
+
 def answers(answered: Answered, metrics: Sequence[str]) -> str:
     """Return a table for each query: rank, votes, each metric's distance and place, and where the image lies."""
     return _shown(_tables(answered, metrics))
@@ -30,9 +35,9 @@ def answers(answered: Answered, metrics: Sequence[str]) -> str:
 
 def _tables(answered: Answered, metrics: Sequence[str]) -> Iterator[RenderableType]:
     for path, reject in answered.rejects:
-        yield Text(f"not an image, not asked about: {path}: {reject}")
+        yield _text(f"not an image, not asked about: {path}: {reject}")
     for query in answered.queries:
-        table = Table(title=Text(query), title_justify="left", box=None)
+        table = Table(title=_text(query), title_justify="left", box=None)
         for name in ("rank", "votes", *metrics):
             table.add_column(name, justify="right")
         table.add_column("image", overflow="fold")
@@ -43,12 +48,12 @@ def _tables(answered: Answered, metrics: Sequence[str]) -> Iterator[RenderableTy
                 f"{row[name]:.4g}" + (f" #{row[f'{name}_place']}" if row[f"{name}_place"] else "   ")
                 for name in metrics
             ]
-            image = Text((paths[0] if paths else row["sha256"]) + more)
+            image = _text((paths[0] if paths else row["sha256"]) + more)
             table.add_row(str(row["rank"]), f"{row['votes']}/{len(metrics)}", *cells, image)
         yield table
     for note in answered.notes:
-        yield Text(note)
-    yield Text(f"report: {answered.page}")
+        yield _text(note)
+    yield _text(f"report: {answered.page}")
 
 
 def by_votes(answered: Answered) -> str:
@@ -58,7 +63,7 @@ def by_votes(answered: Answered) -> str:
 
 def _votes(answered: Answered) -> Iterator[RenderableType]:
     for query in answered.queries:
-        yield Text(query, "bold")
+        yield _text(query, "bold")
         for votes, rows in groupby(answered.rows[query], key=lambda row: row["votes"]):
             names = ", ".join(row["paths"][0].rpartition("/")[2] if row["paths"] else row["sha256"] for row in rows)
-            yield Text(f"  {votes} {'votes' if votes > 1 else 'vote '}  {names}")
+            yield _text(f"  {votes} {'votes' if votes > 1 else 'vote '}  {names}")

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dedup import logs, storage
+from dedup import storage
+from dedup.lines import masked
 
 if TYPE_CHECKING:  # no job waits for what others need
     from dedup.answers import Answered
@@ -211,7 +212,7 @@ class Record:
     def failed(self, outcome: str, error: str) -> None:
         """Leave the file of a job that did not; what is wrong with the file hides nothing of what was wrong before."""
         try:
-            self._write(outcome, logs.redacted(" ".join(error.split()))[:500])
+            self._write(outcome, masked(" ".join(error.split()))[:500])
         except Exception as another:
             _log.warning("%s", another)
 

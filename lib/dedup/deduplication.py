@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from dedup import (
     candidates,
@@ -303,12 +304,21 @@ class _Run:
 
     def _write_csv(self, rows: DataFrame) -> None:
         """Write the manifest to OUTPUT/manifest.csv, sorted by path; the paths of a link are a JSON list."""
-        flat = rows.select(*tables.SCHEMAS["manifest"].names).withColumn("link", F.to_json("link"))
+        flat = _unobeyed(rows.select(*tables.SCHEMAS["manifest"].names).withColumn("link", F.to_json("link")))
         one = flat.coalesce(1).sortWithinPartitions("path")
         asis = {"ignoreLeadingWhiteSpace": False, "ignoreTrailingWhiteSpace": False}  # a name may end with a blank
         one.write.options(header=True, escape='"', **asis).csv(f"{storage.spark_path(self._folder)}/csv")
         (part,) = [name for name in storage.names(f"{self._folder}/csv") if name.startswith("part-")]
         storage.move(f"{self._folder}/csv/{part}", f"{self._output}/manifest.csv")
+
+
+def _unobeyed(rows: DataFrame) -> DataFrame:
+    """Return rows whose texts no spreadsheet takes for formulas: an apostrophe stands before those that begin like one.
+
+    No path that `ingest` lists does, nor anything that jobs say of one; but a table may come from somebody else.
+    """
+    texts = [field.name for field in rows.schema if field.dataType == T.StringType()]
+    return rows.withColumns({name: F.regexp_replace(name, r"^(?=[=+\-@\t\r\n＝＋－＠])", "'") for name in texts})
 
 
 def _sample(rows: DataFrame) -> NDArray[np.float32]:

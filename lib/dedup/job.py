@@ -16,6 +16,7 @@ from dedup import formats, logs, model, weights
 from dedup.arithmetic import PRECISIONS
 from dedup.counters import Record, Step
 from dedup.errors import Outage, UsageError
+from dedup.lines import printable
 
 BAD_USE = 2
 FAILED = 1
@@ -97,13 +98,18 @@ def positive(text: str) -> int:
     return number
 
 
-def say(lines: str = "") -> None:
-    """Write lines for the user."""
+def say(line: str = "") -> None:
+    """Write a line for the user, whatever names stand in it."""
+    show(printable(line))
+
+
+def show(text: str) -> None:
+    """Write lines for the user that were made for a terminal."""
     if logs.structured():
-        for line in filter(None, map(str.strip, lines.splitlines())):
+        for line in filter(None, map(str.strip, text.splitlines())):
             _log.info("%s", line)
         return
-    sys.stdout.write(lines + "\n")
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
@@ -120,7 +126,7 @@ def run(main: Callable[[], object]) -> NoReturn:
         logs.begin()
         main()
         if table := _record.table():
-            say("\n".join(table))
+            show("\n".join(table))
         _record.done()
     except Exception as error:
         code, line = _judged(error)
@@ -154,7 +160,7 @@ def _complain(line: str) -> None:
     if logs.structured():
         _log.error("%s", line)
     else:
-        sys.stderr.write(f"error: {line}\n")
+        sys.stderr.write(f"error: {printable(line)}\n")
 
 
 _AGAIN = " (what was done is kept: run it again)"
@@ -199,6 +205,12 @@ _REPORTS = (
         r"(?:AWS(?:ServiceThrottled|Status500|NoResponse|ApiCallTimeout|ClientIO)|SdkClient)Exception: (.+)",
         FAILED,
         rf"the storage does not answer Spark: \1{_AGAIN}",
+    ),
+    (
+        r"(?s)\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (.+?)\. .*"
+        "(?:is not a Parquet file|corrupted file|can not read class|Data type mismatches)",
+        BAD_USE,
+        r"\1: no Parquet file, or not with the columns of docs/tables.md: nothing here has written it",
     ),
 )
 """How a task's errors, and those of Hadoop's file systems, read in the report that Spark makes of them."""

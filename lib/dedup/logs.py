@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 
@@ -12,13 +11,12 @@ from pyspark.logger.logger import JSONFormatter
 from tqdm import tqdm
 
 from dedup.errors import UsageError
+from dedup.lines import masked
 
 VARIABLE = "DEDUP_LOG"
 """The variable that says how; `conf/log4j2.properties` reads it for the JVM."""
 
 STYLES = ("plain", "json")
-
-_PASSWORD = re.compile(r"(?<=//)[^/@\s]*:[^/@\s]*@")  # of a URI that holds one
 
 _context: dict[str, str] = {}
 
@@ -32,15 +30,6 @@ def about(**context: str) -> None:
     """Say what the lines from now on are about: their `context`."""
     _context.clear()
     _context.update(context)
-
-
-def redacted(text: str) -> str:
-    """Return a text without the passwords of the locations in it.
-
-    >>> redacted("s3a://key:secret@lake/x, abfss://box@account/y")
-    's3a://***@lake/x, abfss://box@account/y'
-    """
-    return _PASSWORD.sub("***@", text)
 
 
 class _Plain(logging.Formatter):
@@ -65,7 +54,7 @@ class _Stderr(logging.Handler):
         record.context = _context | getattr(record, "context", {})
         if record.levelno == logging.WARNING:
             record.levelname = "WARN"  # as the JVM says
-        return redacted(super().format(record))
+        return masked(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -7,12 +7,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 
-from dedup import formats, images, notes, tables, weights
+import numpy as np
+
+from dedup import formats, images, notes, storage, tables, weights
+from dedup.arithmetic import Arithmetic
 from dedup.errors import UsageError
 from dedup.model import Model
+from dedup.parts import PART
 from dedup.weights import Weights
 
 _FOLDER = "_models"
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,24 @@ class Made:
     complete: bool  #: whether every content of the table of images has been through an extract that ended
     stale: int = 0  #: contents with features that no file has any more
     parts: tuple[str, ...] = ()  #: of the features when an extract came to its end: readers see no others
+
+    def check(self, name: str) -> None:
+        """Make sure that all is of its kind: anybody may have written the file.
+
+        Raises
+        ------
+        ValueError
+            If something is not.
+        """
+        texts = [self.model, self.weights, self.precision]
+        kinds = [*(isinstance(text, str) for text in texts), type(self.complete) is bool, type(self.stale) is int]
+        if not all(kinds) or self.model != name:
+            raise ValueError("values of another kind")
+        if not all(isinstance(part, str) and PART.fullmatch(part) for part in self.parts):
+            raise ValueError("names of parts that are none")
+        if not all(type(one) in {int, float} and 0 < one < _LARGEST for one in self.ranges):
+            raise ValueError("ranges that are none")
+        Arithmetic(self.precision, self.ranges)
 
     def require_complete(self, location: str) -> None:
         """Make sure that the table at a location has the features of every content.
@@ -80,8 +104,10 @@ def of(location: str) -> list[Made]:
 
 def _read(location: str, name: str) -> Made:
     try:
-        found = json.loads(notes.read(location, name) or b"")
-        return Made(**found | {name: tuple(found[name]) for name in ("ranges", "parts") if name in found})
+        found = storage.parsed(notes.read(location, name) or b"")
+        made = Made(**found | {name: tuple(found[name]) for name in ("ranges", "parts") if name in found})
+        made.check(name.rpartition("/")[2])
+        return made
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{location}/{name}: not what an extract leaves: make the features anew") from error
 

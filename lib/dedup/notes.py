@@ -21,7 +21,7 @@ def read(location: str, name: str) -> bytes | None:
         rows = _rows(location).where(F.col("file") == name).collect()
         return bytes(rows[0]["content"]) if rows else None
     try:
-        return storage.read(f"{location}/{name}")
+        return storage.read(f"{location}/{name}", storage.MAX_NOTE)
     except Reject as reject:
         if storage.exists(f"{location}/{name}"):
             raise UsageError(f"{location}/{name}: {reject.detail}") from reject

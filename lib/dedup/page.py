@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from dedup.distances import METRICS
+from dedup.lines import printable
 
 
 def _source(name: str) -> str | None:
@@ -29,12 +30,18 @@ def fill(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"short": short, "count": count, "size": size, "share": share, "named": named}
     return environment.get_template(template).render(all_metrics=list(METRICS), **values)
+
+
+def _shown(value: Any) -> Any:
+    """Return a value of a template as the page shows it; markup, which only the library makes, as it is."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def short(distance: float) -> str:

@@ -6,6 +6,7 @@ Where a row of a table in a folder is, is a file and a place in it: vectors are 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -23,6 +24,10 @@ ADDRESS: dict[str, T.DataType] = {"file": T.StringType(), "row": T.LongType()}
 
 ALL = "-all"
 """The end of the name of a part that replaced all parts before it."""
+
+
+PART = re.compile(r"\d{6,}-\w+(-all)?")
+"""What the name of a part looks like."""
 
 
 class Format(Protocol):
@@ -87,7 +92,7 @@ class Parquet:
         return bool(self._parts(folder))
 
     def versions(self, folder: str) -> int:
-        return max((int(name[5:11]) for name in storage.names(folder) if name.startswith("part=")), default=0)
+        return max((int(name[5:].partition("-")[0]) for name in self._all(folder)), default=0)
 
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
         root = storage.spark_path(folder)
@@ -106,7 +111,7 @@ class Parquet:
         return {name.removeprefix("part=") for name in self._parts(folder)}
 
     def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
-        others = [name.removeprefix("part=") for name in storage.names(folder)]
+        others = [name.removeprefix("part=") for name in self._all(folder)]
         self.drop(spark, folder, [part for part in others if part not in parts])
 
     def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
@@ -121,8 +126,8 @@ class Parquet:
 
     def sweep(self, folder: str) -> None:
         whole = self._whole(folder)
-        for name in storage.names(folder):
-            if name.startswith("part=") and name not in whole:
+        for name in self._all(folder):
+            if name not in whole:
                 try:
                     storage.delete(f"{folder}/{name}")
                 except (UsageError, Outage) as error:  # a task of the killed run still writes there: for the next sweep
@@ -133,11 +138,11 @@ class Parquet:
         return _since_replaced(self._whole(folder))
 
     def _whole(self, folder: str) -> list[str]:
-        return [
-            name
-            for name in storage.names(folder)
-            if name.startswith("part=") and storage.exists(f"{folder}/{name}/_SUCCESS")
-        ]
+        return [name for name in self._all(folder) if storage.exists(f"{folder}/{name}/_SUCCESS")]
+
+    def _all(self, folder: str) -> list[str]:
+        """Return the names of all folders that look like parts, whole or not."""
+        return [name for name in storage.names(folder) if name.startswith("part=") and PART.fullmatch(name, 5)]
 
 
 def _since_replaced(parts: list[str]) -> list[str]:

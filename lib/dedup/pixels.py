@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from dedup import digests
+from dedup import digests, excess
 from dedup.errors import Reason, Reject
 from dedup.quiet import quiet
 
@@ -27,7 +27,7 @@ PREPROCESSING = "bilinear224"
 """The name of what happens here, a part of the model's id: another way to make pixels makes other features."""
 
 MAX_PIXELS = 100_000_000
-"""The most pixels that a header may claim: they take 7 to 15 bytes each while they are decoded."""
+"""The most pixels that a header may claim: they take 7 to 20 bytes each while they are decoded."""
 
 FORMATS = (
     *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000"),
@@ -105,9 +105,14 @@ def thumbnail(content: bytes, side: int) -> str:
 
 def _open(content: bytes) -> ImageFile.ImageFile:
     """Return the image whose header the bytes begin with; its pixels are not decoded yet."""
+    excess.require_few_numbers(content)
     image = Image.open(io.BytesIO(content), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise _too_many(f"{image.width} x {image.height} pixels")
+    if image.format in {"JPEG", "MPO"}:
+        scans = excess.passes(content)
+        if scans * image.width * image.height > excess.MOST_PASSES * MAX_PIXELS:
+            raise _too_many(f"{scans} passes over {image.width} x {image.height} pixels")
     return image
 
 
@@ -181,6 +186,8 @@ _UPRIGHT = {
 def _oriented(image: Image.Image) -> Image.Image:
     """Return the image upright. Only the one tag is read: ImageOps.exif_transpose fails on others that are broken."""
     image.load()
+    if len(image.info.get("exif", b"")) > excess.MOST_EXIF:
+        return image
     try:
         undo = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # EXIF that cannot be read says nothing about which way is up

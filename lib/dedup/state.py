@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from dedup import storage
 from dedup.errors import Reject, UsageError
+from dedup.parts import PART
+
+_AXES_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,40 @@ def load(output: str) -> State | None:
     if not storage.exists(file):
         return None
     try:
-        rest = json.loads(storage.read(file))
-        axes = np.load(io.BytesIO(storage.read(f"{output}/{rest['axes']}")), allow_pickle=False)
-        return State(rest["run"], rest["settings"], tuple(rest["parts"]), rest["pairs"], rest["cut"], axes)
-    except (ValueError, TypeError, KeyError, EOFError) as error:
+        rest = storage.read_note(file)
+        axes = rest.pop("axes")
+        if not re.fullmatch(r"_axes-[0-9a-f]{16}\.npy", axes):  # no way out of the folder
+            raise ValueError(f"no name of axes: {axes}")
+        state = State(
+            **rest | {"parts": tuple(rest["parts"])}, axes=_axes(storage.read(f"{output}/{axes}", _AXES_BYTES))
+        )
+        _check(state)
+        return state
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{file}: not what a deduplication leaves: delete it, and all is compared anew") from error
     except Reject as error:
         raise UsageError(f"{file}: {error.detail}") from error
+
+
+def _axes(content: bytes) -> NDArray[np.float64]:
+    """Return the axes in a file of NumPy's, which may claim to hold anything."""
+    try:
+        found = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # of the many that its header, a piece of Python, can cause
+        raise ValueError(f"no axes: {error}") from error
+    if found.dtype != np.float64 or found.ndim != 2 or not found.shape[1] or not np.isfinite(found).all():
+        raise ValueError(f"no axes: {found.dtype} of shape {found.shape}")
+    return found
+
+
+def _check(state: State) -> None:
+    """Make sure that a state is one that `save` could have left, as far as a look at it can tell."""
+    parts = [*state.parts, *([state.pairs] if state.pairs else [])]
+    if not (
+        type(state.run) is int
+        and 0 <= state.run < 1 << 31
+        and isinstance(state.settings, dict)
+        and isinstance(state.cut, bool)
+        and all(isinstance(part, str) and PART.fullmatch(part) for part in parts)
+    ):
+        raise ValueError("values of another kind")

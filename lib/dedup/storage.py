@@ -7,6 +7,7 @@ names are taken literally (`%20` is three characters), as Hadoop does. Tables ar
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 import re
 import stat
@@ -16,14 +17,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
 from dedup.errors import Outage, Reason, Reject, UsageError
+from dedup.lines import holds_secret, printable
 
 MAX_BYTES = 256 << 20
 """The largest file that is read, 256 MiB: it has to fit in a Python worker together with its pixels."""
+
+MAX_NOTE = 1 << 20
+"""The most bytes of a note, 1 MiB, which takes 100 MB at most when it is read."""
 
 _ATTEMPTS = 10  # after the first, with pauses of 0.05 s, 0.1 s, 0.2 s, ...: half a minute
 _PATIENCE = 20.0  # seconds without a byte after which a request is made anew
@@ -73,8 +79,11 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
     Raises
     ------
     UsageError
-        If the location's scheme is not one of those that can be read, or its storage cannot be reached from here.
+        If the location's scheme is not one of those that can be read, it holds a key, or its storage cannot be reached
+        from here.
     """
+    if holds_secret(location):  # tables, logs and pages would hold it too
+        raise UsageError(f"{printable(location)}: a location cannot hold a key: let the store's own settings have it")
     try:
         location.encode()
     except UnicodeEncodeError as error:
@@ -326,8 +335,38 @@ def reading(path: str) -> Iterator[None]:
         raise _reject(error) from error
 
 
+def read_note(location: str) -> Any:
+    """Return what stands in one of the small JSON files that jobs keep beside their tables.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or lists in lists without end.
+    Reject, UsageError, Outage
+        As `read`; a note has at most MAX_NOTE bytes.
+    """
+    return parsed(read(location, MAX_NOTE))
+
+
+def parsed(note: bytes) -> Any:
+    """Return what stands in JSON, whoever wrote it.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or lists in lists without end.
+    """
+    try:
+        return json.loads(note)
+    except RecursionError as error:
+        raise ValueError("lists in lists in lists") from error
+
+
 _FAILURES = (OSError, ValueError, OverflowError, pa.ArrowException)
 """How storages say no: Arrow raises a ValueError for names that it does not take, Python for times out of range."""
+
+_NAMED = re.compile("key '.*' in bucket '[^']*'", re.DOTALL)
+"""How Arrow names an object in what it says: names are anybody's, and may read like a store's own words."""
 
 _SILENT = re.compile(
     r"AWS Error (NETWORK_CONNECTION|SERVICE_UNAVAILABLE|SLOW_DOWN|INTERNAL_FAILURE|THROTTLING|REQUEST_TIMEOUT)\b"
@@ -344,6 +383,7 @@ _GONE = re.compile("AWS Error (NO_SUCH_BUCKET|NO_SUCH_KEY|RESOURCE_NOT_FOUND)")
 
 def _detail(error: Exception) -> str:
     said = getattr(error, "strerror", None) or str(error)
+    said = _NAMED.sub("the object", said)
     return (said.splitlines() or [type(error).__name__])[0]
 
 

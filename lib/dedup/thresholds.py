@@ -77,7 +77,7 @@ def load(location: str) -> Thresholds:
         If it cannot be read, or holds something else.
     """
     try:
-        found = Thresholds(**json.loads(storage.read(location)))
+        found = Thresholds(**storage.read_note(location))
         distances = [found.within[name] for name in METRICS]
     except Reject as reject:
         raise UsageError(f"--thresholds {location}: {reject}") from reject

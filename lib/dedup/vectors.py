@@ -75,10 +75,8 @@ def scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.Str
 
     Raises
     ------
-    ValueError
-        If a row is not `width` float32 long.
     UsageError
-        If a file is gone, cannot be read, or has fewer rows.
+        If a file is gone, cannot be read, has other columns or fewer rows, or a row is not `width` float32 long.
     """
     found = _scan(batches, width)
     for some in ahead(lambda _: next(found, None), repeat(None), 1, _AHEAD):
@@ -108,13 +106,22 @@ def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.St
         try:
             where, name = storage.locate(file)
             with where.open_input_file(name) as opened:
-                for some in _rows_of(pyarrow.parquet.ParquetFile(opened), rows):
+                parquet = pyarrow.parquet.ParquetFile(opened)
+                _require_columns(parquet.schema_arrow)
+                for some in _rows_of(parquet, rows):
                     yield some.column("sha256"), matrix(some.column("features"), width)
                     done += some.num_rows
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
             raise storage.refused(file, error, "a file of features cannot be read") from error
         if done < len(rows):
             raise UsageError(f"{file}: a file of features has other rows than when it was listed")
+
+
+def _require_columns(schema: pa.Schema) -> None:
+    """Make sure that a file of features has columns of the kinds that are read: anybody may have written it."""
+    kinds = {field.name: field.type for field in schema if field.name in _COLUMNS}
+    if len(schema.names) != len(set(schema.names)) or kinds != {"sha256": pa.string(), "features": pa.binary()}:
+        raise ValueError(f"its columns are {', '.join(f'{field.name} {field.type}' for field in schema)}"[:300])
 
 
 def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.ChunkedArray]]:

@@ -30,6 +30,8 @@ _WAYS_OUT = "use --weights FILE (.h5, .keras, .safetensors, .npz) or --weights s
 _KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 _KERAS_MD5 = "64373286793e3c8b2b4e3219cbf3544b"
 
+_MOST_BYTES = 4 << 30  # of a file, and of what it unfolds to
+
 Named = tuple[str, NDArray[np.float32]]
 
 
@@ -101,6 +103,12 @@ def _imagenet() -> str:
         raise UsageError(f"the ImageNet weights cannot be had ({cause}); {_WAYS_OUT}") from error
 
 
+def _require_small(name: str, length: int) -> None:
+    """Make sure that what a file unfolds to is no larger than a file may be: a few bytes can claim any number."""
+    if length > _MOST_BYTES:
+        raise ValueError(f"{name} claims {length} bytes, more than {_MOST_BYTES}")
+
+
 def _h5(content: bytes) -> Iterator[Named]:
     import h5py
 
@@ -109,6 +117,9 @@ def _h5(content: bytes) -> Iterator[Named]:
 
         def visit(name: str, item: object) -> None:
             if isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise ValueError(f"{name} lies in another file")
+                _require_small(name, sum(array.nbytes for _, array in found) + item.nbytes)
                 # Keras 3 numbers its groups, `conv2d_1/vars/0`, and keeps the layer's own name as an attribute.
                 layer = item.parent.attrs.get("name", "")
                 found.append((f"{layer}/{name}", item[()]))
@@ -119,6 +130,7 @@ def _h5(content: bytes) -> Iterator[Named]:
 
 def _keras(content: bytes) -> Iterator[Named]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:  # only the arrays: a model's config can hold code
+        _require_small("model.weights.h5", archive.getinfo("model.weights.h5").file_size)
         yield from _h5(archive.read("model.weights.h5"))
 
 
@@ -129,6 +141,8 @@ def _safetensors(content: bytes) -> Iterator[Named]:
 
 
 def _npz(content: bytes) -> Iterator[Named]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        _require_small("it", sum(member.file_size for member in archive.infolist()))
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         yield from arrays.items()
 
@@ -147,7 +161,7 @@ def _from_file(path: str, source: str) -> NDArray[np.float32]:
     if reader is None:
         raise UsageError(f"--weights {source}: not 'imagenet', 'seeded', nor a file that ends in {', '.join(FORMATS)}")
     try:
-        content = storage.read(path, limit=4 << 30)
+        content = storage.read(path, limit=_MOST_BYTES)
     except Reject as reject:
         raise UsageError(f"--weights {source}: {reject}") from reject
     try:

@@ -264,6 +264,14 @@ def test_every_row_is_what_plain_python_says_with_any_number_of_partitions(place
     assert not [name for name in storage.names(there.output) if name.startswith("_scratch")]
 
 
+def test_no_text_of_the_csv_is_a_formula(spark: SparkSession) -> None:
+    harmless = ["/lake/=1+1.jpg", "s3a://lake/a", "'=1", "a=b", " =1", "", None]
+    formulas = [f"{sign}1+1" for sign in "=+-@\t\r\n＝＋－＠"]
+    rows = spark.createDataFrame([(text, -1.5) for text in [*harmless, *formulas]], "path string, dice double")
+    found = [tuple(row) for row in deduplication._unobeyed(rows).collect()]
+    assert found == [(text, -1.5) for text in [*harmless, *(f"'{text}" for text in formulas)]]
+
+
 def goes_on(
     there: Place, files: list[Stored], before: list[Stored], within: Thresholds = NEAR, run: int = 2
 ) -> Deduplicated:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from dedup import job
+from dedup import job, tables
 from dedup.errors import Outage, UsageError
 
 RunBy = Callable[[str | Path], str]
@@ -132,7 +133,27 @@ def test_workers_of_another_python_are_one_line(run_by: RunBy) -> None:
     if python is None:
         pytest.skip("needs a second Python, of another minor version")
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert re.match(rf"error: the executors' Python is 3\.\d+, the driver's {re.escape(ours)}: ", run_by(python))
+    assert re.match(rf"error: the executors' Python is 3\.\d+, the driver's {re.escape(ours)}, ", run_by(python))
+
+
+@pytest.mark.parametrize(
+    "content", [b"PAR1", b"PAR1" + bytes(100) + b"PAR1", None], ids=["short", "garbage", "other columns"]
+)
+def test_a_file_of_a_table_that_is_none_is_named_in_one_line(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    part = tmp_path / "rejects" / "part=000001-0123abcd"
+    part.mkdir(parents=True)
+    (part / "_SUCCESS").touch()
+    if content is None:
+        pyarrow.parquet.write_table(pa.table({"path": [1, 2], "sha256": [1.0, 2.0]}), part / "a.parquet")
+    else:
+        (part / "a.parquet").write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        job.run(lambda: tables.read(spark, str(tmp_path), "rejects").collect())
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: file://{part}/a.parquet: no Parquet file, or not with the columns of")
+    assert ended.value.code == 2
 
 
 def test_any_other_failure_of_a_task_stays_what_it_is(spark: SparkSession) -> None:

@@ -76,7 +76,7 @@ def test_every_line_is_an_object_with_what_spark_says(capsys: pytest.CaptureFixt
 def test_what_a_job_says_and_ends_with_are_objects_too(capsys: pytest.CaptureFixture[str]) -> None:
     def refuse() -> None:
         job.Parser("ingest", "").options([])
-        job.say("ingest\n    1 files\n")
+        job.show("ingest\n    1 files\n")
         raise UsageError("/x: no such file")
 
     def fail() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pyarrow import fs
 
 from dedup import storage
-from dedup.errors import Reason, Reject
+from dedup.errors import Outage, Reason, Reject, UsageError
 
 
 @pytest.fixture
@@ -53,6 +53,15 @@ def test_what_is_written_is_there_and_what_is_deleted_is_not(bucket: Path) -> No
     storage.require_writable("mock://bucket/new")
     storage.delete("mock://bucket/new")
     assert not storage.exists("mock://bucket/new/mark")
+
+
+@pytest.mark.parametrize("name", ["AWS Error SLOW_DOWN", "' in bucket 'x': HTTP status 503", "InvalidToken"])
+def test_no_name_of_an_object_reads_like_the_stores_own_words(name: str) -> None:
+    said = f"When reading information for key '{name}' in bucket 'lake': AWS Error {{}} during HeadObject operation: no"
+    assert storage._reject(OSError(said.format("NO_SUCH_KEY"))).reason == Reason.MISSING
+    assert isinstance(storage.refused("s3a://lake/a", OSError(said.format("NO_SUCH_KEY"))), UsageError)
+    assert "not permitted" not in str(storage.refused("s3a://lake/a", OSError(said.format("NO_SUCH_KEY"))))
+    assert isinstance(storage.refused("s3a://lake/a", OSError(said.format("SLOW_DOWN"))), Outage)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,43 @@ def make_java(home: Path, modules: str, version: str) -> None:
         f"*) echo '    java.specification.version = {version}' >&2;;\nesac\n"
     )
     java.chmod(0o755)
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_endpoint_with_a_key_is_bad_use_and_the_key_is_not_told(submit: Submit, variable: str) -> None:
+    done = submit("query", **{variable: "http://key:topsecret@host:9000"})
+    assert (done.returncode, done.stdout) == (BAD_USE, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the variable of the endpoint cannot hold a name and a key")
+    assert "secret" not in line
+
+
+SECRET = [
+    "spark.hadoop.fs.s3a.secret.key",
+    "spark.hadoop.fs.s3a.access.key",
+    "spark.hadoop.fs.s3a.bucket.lake.access.key",
+    "spark.hadoop.fs.s3a.session.token",
+    "spark.hadoop.fs.s3a.encryption.key",
+    "spark.executorEnv.AWS_ACCESS_KEY_ID",
+    "spark.executorEnv.AWS_SECRET_ACCESS_KEY",
+    "spark.executorEnv.AWS_SESSION_TOKEN",
+    "spark.hadoop.fs.azure.account.key.lake.dfs.core.windows.net",
+    "spark.hadoop.fs.azure.account.oauth2.client.secret",
+    "spark.hadoop.fs.azure.sas.fixed.token",
+    "spark.hadoop.fs.azure.sas.box.lake.blob.core.windows.net",
+    "spark.hadoop.fs.gs.auth.service.account.private.key",
+    "spark.ssl.keyStorePassword",
+    "spark.authenticate.secret",
+]
+PLAIN = ["spark.executor.memory", "spark.hadoop.fs.s3a.endpoint", "spark.hadoop.fs.s3a.aws.credentials.provider"]
+
+
+@pytest.mark.parametrize("preset", ["local", "standalone", "yarn", "kubernetes"])
+def test_every_preset_masks_what_holds_keys(root: Path, preset: str) -> None:
+    lines = (root / "conf" / f"{preset}.conf").read_text().splitlines()
+    (masked,) = [line.split(None, 1)[1] for line in lines if line.startswith("spark.redaction.regex ")]
+    assert [name for name in SECRET if not re.search(masked, name)] == []
+    assert [name for name in PLAIN if re.search(masked, name)] == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -170,12 +172,15 @@ def test_a_scan_judges_no_other_row(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "one.parquet")
     assert scanned(made[1:2]) == [(hashed(made[1]), vector(made[1]).tolist())]
     for bad in (0, 2):
-        with pytest.raises(ValueError, match=f"not {WIDTH} float32 long: it was made with another model"):
+        said = (
+            rf"one\.parquet: a file of features cannot be read: .* not {WIDTH} float32 long: it was made with another"
+        )
+        with pytest.raises(UsageError, match=said):
             scanned([made[1], made[bad]])
 
 
 def test_a_scan_of_another_width_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not 6 float32 long"):
+    with pytest.raises(UsageError, match="not 6 float32 long"):
         scanned(written(tmp_path / "one.parquet", 3), 6)
 
 
@@ -187,6 +192,65 @@ def test_a_file_that_is_gone_or_another_is_named(tmp_path: Path) -> None:
     (tmp_path / "a b.parquet").unlink()
     with pytest.raises(UsageError, match=r"a b\.parquet: a file of features cannot be read: .*[Nn]o such file"):
         scanned(made)
+
+
+NAMES = pa.array(["a", "b"])
+VECTORS = pa.array([bytes(4 * WIDTH)] * 2, pa.binary())
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"sha256": NAMES},
+        {"features": VECTORS},
+        {"sha256": pa.array([1, 2]), "features": VECTORS},
+        {"sha256": NAMES, "features": pa.array(["ab", "cd"])},
+        {"sha256": NAMES, "features": pa.array([1.0, 2.0])},
+        {"sha256": NAMES, "features": pa.array([[1.0], [2.0]], pa.list_(pa.float32()))},
+        {"sha256": NAMES, "features": VECTORS.cast(pa.large_binary())},
+        {"sha256": NAMES, "features": VECTORS.cast(pa.binary(4 * WIDTH))},
+        {"sha256": NAMES, "features": VECTORS.dictionary_encode()},
+    ],
+)
+def test_columns_of_other_kinds_are_named(tmp_path: Path, columns: dict[str, pa.Array]) -> None:
+    file = tmp_path / "one.parquet"
+    pyarrow.parquet.write_table(pa.table(columns), file)
+    with pytest.raises(UsageError, match=r"one\.parquet: a file of features cannot be read: its columns are "):
+        scanned([(file, 0)])
+
+
+# In a process of its own: a library of another language could end it.
+DAMAGE = """if True:
+    import pathlib, random, sys
+    import pyarrow as pa
+    from dedup import vectors
+    from dedup.errors import UsageError
+
+    file = pathlib.Path(sys.argv[1])
+    good = file.read_bytes()
+    chance = random.Random(0)
+    refused = 0
+    for _ in range(400):
+        bad = bytearray(good)
+        for _ in range(chance.randint(1, 6)):
+            bad[chance.randrange(len(bad))] = chance.choice([0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)])
+        file.write_bytes(bad[: chance.choice([len(bad), chance.randrange(len(bad))])])
+        asked = pa.RecordBatch.from_pydict({"file": [f"file:{file}"] * 30, "row": list(range(30))})
+        try:
+            for hashes, rows in vectors.scan(iter([asked]), 5):
+                assert rows.shape == (len(hashes), 5)
+        except UsageError:
+            refused += 1
+    print(refused)
+"""
+
+
+def test_a_damaged_file_is_bad_use_and_nothing_else(tmp_path: Path, root: Path) -> None:
+    written(tmp_path / "one.parquet", 30)
+    command = [sys.executable, "-c", DAMAGE, str(tmp_path / "one.parquet")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=root / "lib", timeout=120)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert int(run.stdout) > 200
 
 
 def test_a_scan_holds_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

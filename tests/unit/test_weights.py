@@ -274,3 +274,38 @@ def test_imagenet_that_cannot_be_had_names_the_ways_out(tmp_path: Path, root: Pa
 def test_seed_0_has_one_fingerprint_for_ever() -> None:
     # It stands beside every vector that was ever made with it: if this must change, those tables are of another model.
     assert weights.load("seeded").fingerprint == "d09757fe63c0"
+
+
+def test_an_array_that_lies_in_another_file_is_refused(tmp_path: Path, flat: Flat) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(flat.tobytes())
+    for way in ("external", "virtual"):
+        with h5py.File(tmp_path / f"{way}.h5", "w") as file:
+            if way == "external":
+                file.create_dataset("fc2/bias", (64,), "<f4", external=[(str(other), 0, 256)])
+            else:
+                layout = h5py.VirtualLayout((64,), "<f4")
+                layout[:] = h5py.VirtualSource(str(other), "x", (64,))
+                file.create_virtual_dataset("fc2/bias", layout)
+        with pytest.raises(UsageError, match="fc2/bias lies in another file"):
+            weights.load(str(tmp_path / f"{way}.h5"))
+
+
+def test_arrays_that_claim_more_than_a_file_may_have_are_refused(tmp_path: Path, small: None) -> None:
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        for number in range(3):  # no byte of them is stored
+            file.create_dataset(f"fc{number}/bias", (1 << 28,), "<f8", chunks=(1 << 20,), compression="gzip")
+    with pytest.raises(UsageError, match="bias claims 6442450944 bytes, more than 4294967296"):
+        weights.load(str(tmp_path / "huge.h5"))
+
+
+@pytest.mark.parametrize("end", [".keras", ".npz"])
+def test_an_archive_that_unfolds_to_more_than_a_file_may_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(weights, "_MOST_BYTES", 1 << 20)
+    member = "model.weights.h5" if end == ".keras" else "fc2.bias.npy"
+    with zipfile.ZipFile(tmp_path / f"bomb{end}", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, bytes(100 << 20))
+    with pytest.raises(UsageError, match="claims 104857600 bytes, more than 1048576"):
+        weights.load(str(tmp_path / f"bomb{end}"))
