@@ -19,8 +19,8 @@ The modules follow the data, and each imports only what stands before it:
   `pairs` (those that are), `groups`, `search` (all near pairs of a lake), `keepers` (which file stays),
   `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the next run must know), `deduplication`
   (from end to end);
-- the edge: `console`, `counters` (what was counted, as a table and as JSON), `job` (what all jobs do alike), `demo`
-  (altered copies, hidden and looked for).
+- the edge: `console`, `counters` (what was counted, as a table and as JSON), `job` (what all jobs do alike), `notebook`
+  (what all notebooks do), `demo` (altered copies, hidden and looked for).
 """
 
 __version__ = "0.1.0"

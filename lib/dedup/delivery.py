@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,10 @@ def _mapped(path: str) -> NDArray[np.float32]:
     return np.memmap(path, dtype="<f4", mode="c")
 
 
+_sent: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
+"""The artifacts that a session has: it keeps them to its end, and half a gigabyte need not travel again."""
+
+
 def context(spark: SparkSession) -> Any | None:
     """Return the session's SparkContext, or None where there is none (Spark Connect, Databricks serverless)."""
     return getattr(spark, "sparkContext", None)
@@ -129,11 +134,13 @@ def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterat
         finally:
             broadcast.destroy()
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, name)
-        flat.astype("<f4", copy=False).tofile(path)
-        spark.addArtifacts(path, file=True)
-        yield _Artifact(name)
+    if name not in _sent.setdefault(spark, set()):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, name)
+            flat.astype("<f4", copy=False).tofile(path)
+            spark.addArtifacts(path, file=True)
+        _sent[spark].add(name)
+    yield _Artifact(name)
 
 
 class Value:

@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 
 from pyspark import StorageLevel
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -40,13 +41,26 @@ def slots(spark: SparkSession) -> int:
     else:  # what a range is cut into is only seen by cutting one: a job
         partitions = spark.range(1 << 16).select(F.spark_partition_id().alias("partition"))
         cores = partitions.distinct().count()
-    return max(1, int(cores / float(spark.conf.get("spark.task.cpus", "1") or 1)))
+    try:
+        cpus = float(spark.conf.get("spark.task.cpus", "1") or 1)
+    except PySparkException:  # some sessions tell nothing of themselves
+        cpus = 1.0
+    return max(1, int(cores / cpus))
 
 
 @contextmanager
 def held(rows: DataFrame) -> Iterator[DataFrame]:
-    """Keep rows on the executors' disks for the time of a `with`: two tables are written from one computation."""
-    rows.persist(StorageLevel.DISK_ONLY)
+    """Keep rows on the executors' disks for the time of a `with`: two tables are written from one computation.
+
+    A session that keeps none (Databricks serverless may refuse it) computes them each time that they are asked for.
+    """
+    try:
+        rows.persist(StorageLevel.DISK_ONLY)
+    except PySparkException as error:
+        if "SERVERLESS" not in (error.getCondition() or str(error)):
+            raise
+        yield rows
+        return
     try:
         yield rows
     finally:

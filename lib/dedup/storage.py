@@ -36,6 +36,7 @@ _PATIENCE = 20.0  # seconds without a byte after which a request is made anew
 
 _URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+):(//(?P<authority>[^/]*))?(?P<path>.*)", re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
+_VOLUMES = "/Volumes/"  # of Databricks: to Arrow they are files, to Spark not always those of the machine
 
 
 def _s3(bucket: str) -> tuple[fs.FileSystem, str]:
@@ -88,6 +89,8 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
         location.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"{os.fsencode(location)!r}: a location must be UTF-8") from error
+    if location.startswith(f"dbfs:{_VOLUMES}"):
+        location = location.removeprefix("dbfs:")
     uri = _URI.fullmatch(location)
     if uri is None:
         return fs.LocalFileSystem(), re.sub("^/+", "/", os.path.abspath(location))
@@ -110,6 +113,8 @@ def absolute(location: str) -> str:
 def spark_path(location: str) -> str:
     """Return the location as Spark must be told it: local paths with their scheme, or they would mean the default one.
 
+    Volumes of Databricks are in its default one.
+
     Raises
     ------
     UsageError
@@ -118,7 +123,8 @@ def spark_path(location: str) -> str:
     if re.search(r"[*?\[\]{}]", location):
         raise UsageError(f"{location}: the location of a table cannot hold any of * ? [ ] {{ }}")
     location = absolute(location)
-    return "file://" + location if location.startswith("/") else location
+    local = location.startswith("/") and not location.startswith(_VOLUMES)
+    return "file://" + location if local else location
 
 
 @dataclass(frozen=True)

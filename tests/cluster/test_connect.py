@@ -36,6 +36,24 @@ print(counters.deduplicated(deduplication.deduplicate(spark, request)).sums[0])
 spark.stop()
 """
 
+PART = ("test_job.py", "test_rounds.py", "test_images.py", "test_groups.py", "test_results.py")
+"""Of the spark level: errors of tasks, what sessions lack, reading and writing, loops of joins, a poll."""
+
+
+def test_a_part_of_the_spark_level_passes_in_a_connect_session(environment: dict[str, str]) -> None:
+    words = ["-q", "-p", "no:cacheprovider", *(f"tests/spark/{name}" for name in PART)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        env=environment | {"DEDUP_CONNECT": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(done.stdout[-5000:])
+
 
 def test_jobs_without_a_spark_context(images: Path, local: Path, environment: dict[str, str], tmp_path: Path) -> None:
     from tests.samples import picture

@@ -1,6 +1,7 @@
 """One local session for all tests of this level, with the properties that users get.
 
 It knows Delta and Iceberg where submit.sh has fetched their libraries; DEDUP_FORMAT=delta gives all tests such tables.
+DEDUP_CONNECT=1 runs them all in a session of Spark Connect, whose server listens on loopback for as long as they run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from tests.connect import serving
 from tests.samples import ROOT, WEIGHTS, Lake, make_lake
 from tests.store import Gateway, environment
 
@@ -19,6 +21,7 @@ from dedup import extraction, formats, images, weights
 from dedup.model import Model
 
 FORMAT = os.environ.get("DEDUP_FORMAT", formats.DEFAULT)
+CONNECT = os.environ.get("DEDUP_CONNECT") == "1"
 
 _EXTENSIONS = {
     "delta": "io.delta.sql.DeltaSparkSessionExtension",
@@ -40,34 +43,44 @@ def spark(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     # Python workers import the library from its sources; the cluster level proves that the zip is enough.
     os.environ["PYTHONPATH"] = str(ROOT / "lib")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.master("local[2]").appName("tests")
-    for line in (ROOT / "conf" / "local.conf").read_text().splitlines():
-        if line and not line.startswith("#"):
-            builder = builder.config(*line.split())
-    libraries = {name: list(Path(sys.prefix).glob(f"{name}-*/*.jar")) for name in _EXTENSIONS}
-    builder = builder.config("spark.jars", ",".join(str(jar) for found in libraries.values() for jar in found))
-    there = [name for name, found in libraries.items() if found]
-    builder = builder.config("spark.sql.extensions", ",".join(_EXTENSIONS[name] for name in there))
-    if "delta" in there:
-        builder = builder.config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-        builder = builder.config("spark.databricks.delta.snapshotPartitions", "2")
-    if "iceberg" in there:
-        builder = builder.config("spark.sql.catalog.ice", "org.apache.iceberg.spark.SparkCatalog")
-        builder = builder.config("spark.sql.catalog.ice.type", "hadoop")
-        builder = builder.config("spark.sql.catalog.ice.warehouse", str(tmp_path_factory.mktemp("ice")))
-    formats.DEFAULT = FORMAT
     scratch = tmp_path_factory.mktemp("spark")
-    session = (
-        builder.config("spark.sql.shuffle.partitions", "2")
-        .config("spark.local.dir", str(scratch / "local"))
-        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
-        .config("spark.log.level", "ERROR")
-        # The JVM's second compiler pays in hours; hundreds of small plans only wait for it.
-        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
-        .getOrCreate()
-    )
+    properties = _properties(scratch)
+    if CONNECT:
+        with serving(properties, {"PYTHONPATH": f"{ROOT / 'lib'}:{ROOT}"}, scratch / "server.log") as address:
+            session = SparkSession.builder.remote(address).getOrCreate()
+            yield session
+            session.stop()
+        return
+    builder = SparkSession.builder.master("local[2]").appName("tests")
+    for name, value in properties.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
     yield session
     session.stop()
+
+
+def _properties(scratch: Path) -> dict[str, str]:
+    lines = (ROOT / "conf" / "local.conf").read_text().splitlines()
+    found = dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+    jars = {name: list(Path(sys.prefix).glob(f"{name}-*/*.jar")) for name in _EXTENSIONS}
+    found["spark.jars"] = ",".join(str(jar) for some in jars.values() for jar in some)
+    found["spark.sql.extensions"] = ",".join(_EXTENSIONS[name] for name in jars if jars[name])
+    if jars["delta"]:
+        found["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+        found["spark.databricks.delta.snapshotPartitions"] = "2"
+    if jars["iceberg"]:
+        found["spark.sql.catalog.ice"] = "org.apache.iceberg.spark.SparkCatalog"
+        found["spark.sql.catalog.ice.type"] = "hadoop"
+        found["spark.sql.catalog.ice.warehouse"] = str(scratch / "ice")
+    formats.DEFAULT = FORMAT
+    return found | {
+        "spark.sql.shuffle.partitions": "2",
+        "spark.local.dir": str(scratch / "local"),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.log.level": "ERROR",
+        # The JVM's second compiler pays in hours; hundreds of small plans only wait for it.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    }
 
 
 @pytest.fixture(scope="session")

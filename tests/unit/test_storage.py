@@ -114,6 +114,7 @@ def test_what_is_deleted_is_gone(tmp_path: Path, put: Put) -> None:
         ("file:/a/b", "/a/b"),
         ("FILE:///a", "/a"),
         ("dbfs:/mnt/lake", "/dbfs/mnt/lake"),
+        ("dbfs:/Volumes/main/photos/lake/", "/Volumes/main/photos/lake"),
         ("/a/%20 b", "/a/%20 b"),
         ("file:///a/%20#b", "/a/%20#b"),
         ("/a/s3://b", "/a/s3:/b"),
@@ -132,6 +133,7 @@ def test_a_relative_location_is_one_of_the_working_folder(tmp_path: Path, monkey
 
 def test_spark_is_told_the_scheme_of_local_paths() -> None:
     assert storage.spark_path("/a/b c/%") == storage.spark_path("file:///a/b c/%/") == "file:///a/b c/%"
+    assert storage.spark_path("dbfs:/Volumes/a/b c/%") == storage.spark_path("/Volumes/a/b c/%") == "/Volumes/a/b c/%"
 
 
 @pytest.mark.parametrize("location", ["/a/*", "/a?", "/[a]", "/{a,b}", "/a]"])

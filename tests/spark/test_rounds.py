@@ -1,0 +1,39 @@
+"""What sessions lack, work does without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from pyspark import StorageLevel
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from tests.samples import make_images
+
+from dedup import images, rounds
+
+
+def _refuse(monkeypatch: pytest.MonkeyPatch, spark: SparkSession, reason: str) -> None:
+    """Let the session answer as Databricks serverless does."""
+
+    def persist(self: DataFrame, level: StorageLevel) -> NoReturn:
+        raise AnalysisException(f"[{reason}] PERSIST TABLE is not supported", reason, {})
+
+    monkeypatch.setattr(type(spark.range(1)), "persist", persist)
+
+
+def test_where_nothing_can_be_persisted_it_is_computed_again(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "in", 3)
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    _refuse(monkeypatch, spark, "NOT_SUPPORTED_WITH_SERVERLESS")
+    done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
+    assert done == images.Ingested(files=4, read=3, kept=3, rejected=1)
+
+
+def test_another_error_of_persist_is_none_to_go_on_from(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse(monkeypatch, spark, "TABLE_OR_VIEW_NOT_FOUND")
+    with pytest.raises(AnalysisException), rounds.held(spark.range(1)):
+        pass
