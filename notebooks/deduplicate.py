@@ -16,7 +16,7 @@ dbutils.widgets.text("precision", "0.99", "Precision: how many of the pairs call
 
 # COMMAND ----------
 
-from dedup import calibration, deduplication, models, notebook, summary, tables
+from dedup import calibration, counters, deduplication, models, notebook, summary, tables
 
 notebook.prepare(spark)
 features, output = dbutils.widgets.get("features"), dbutils.widgets.get("output")
@@ -51,7 +51,7 @@ displayHTML(notebook.page(calibrated.page))
 
 request = summary.Request(features, output, calibrated.thresholds)
 done = deduplication.deduplicate(spark, request)
-print(*summary.told(done, request.thresholds), sep="\n")
+print(notebook.told(counters.deduplicated(done)), *summary.told(done, request.thresholds), sep="\n")
 
 # COMMAND ----------
 

@@ -13,13 +13,14 @@ dbutils.widgets.dropdown("precision", "float32", ["float32", "bfloat16", "int8"]
 
 # COMMAND ----------
 
-from dedup import extraction, job, notebook, tables
+from dedup import counters, extraction, job, notebook, tables
 
 notebook.prepare(spark)
 network = job.load_model(dbutils.widgets.get("weights"), dbutils.widgets.get("precision"))
-extracted = extraction.extract(spark, dbutils.widgets.get("table"), dbutils.widgets.get("features"), network)
-print(extracted)
+features = dbutils.widgets.get("features")
+extracted = extraction.extract(spark, dbutils.widgets.get("table"), features, network)
+print(notebook.told(counters.extracted(extracted, dict(extraction.reasons(spark, features)))))
 
 # COMMAND ----------
 
-display(tables.read(spark, dbutils.widgets.get("features"), "rejects"))
+display(tables.read(spark, features, "rejects"))

@@ -11,11 +11,11 @@ dbutils.widgets.text("table", "/Volumes/main/default/dedup/lake", "Table: a fold
 
 # COMMAND ----------
 
-from dedup import images, notebook, tables
+from dedup import counters, images, notebook, tables
 
 notebook.prepare(spark)
 ingested = images.ingest(spark, dbutils.widgets.get("images"), dbutils.widgets.get("table"))
-print(ingested)
+print(notebook.told(counters.ingested(ingested)))
 
 # COMMAND ----------
 

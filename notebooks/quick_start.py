@@ -18,7 +18,7 @@ dbutils.widgets.text("weights", "imagenet", "Weights: imagenet, seeded, or a fil
 
 # COMMAND ----------
 
-from dedup import answers, extraction, images, job, models, notebook, tables
+from dedup import answers, counters, extraction, images, job, models, notebook, tables
 
 notebook.prepare(spark)
 output = dbutils.widgets.get("output")
@@ -34,7 +34,7 @@ output = dbutils.widgets.get("output")
 # COMMAND ----------
 
 ingested = images.ingest(spark, dbutils.widgets.get("images"), f"{output}/lake")
-print(ingested)
+print(notebook.told(counters.ingested(ingested)))
 
 # COMMAND ----------
 
@@ -51,7 +51,7 @@ display(tables.read(spark, f"{output}/lake", "images").drop("content"))
 
 network = job.load_model(dbutils.widgets.get("weights"), "float32")
 extracted = extraction.extract(spark, f"{output}/lake", f"{output}/features", network)
-print(extracted)
+print(notebook.told(counters.extracted(extracted, dict(extraction.reasons(spark, f"{output}/features")))))
 
 # COMMAND ----------
 

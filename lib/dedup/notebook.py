@@ -1,4 +1,4 @@
-"""What every notebook does the same way: the session's properties, and a page in a cell."""
+"""What every notebook does the same way: the session's properties, what was counted, and a page in a cell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dedup import storage
+from dedup.counters import Counts
 
 PROPERTIES = {
     "spark.sql.parquet.columnarReaderBatchSize": "32",
@@ -37,6 +38,11 @@ def prepare(spark: SparkSession) -> list[str]:
     if refused:
         _log.warning("this session does not let itself be set %s: see docs/databricks.md", ", ".join(refused))
     return refused
+
+
+def told(counts: Counts) -> str:
+    """Return what was counted, a line for each sum."""
+    return "\n".join(f"{one.total:,} {one}" for one in counts.sums)
 
 
 def page(location: str) -> str:

@@ -112,7 +112,8 @@ def test_what_is_wrong_with_archives_is_counted_until_it_is_right(
     damaged[40] ^= 255
     (folder / "damaged.zip").write_bytes(damaged)
     done = images.ingest(spark, str(folder), table)
-    assert done == images.Ingested(files=16, read=9, kept=8, rejected=8)
+    reasons = {"corrupt": 1, "truncated": 3, "unreadable": 3, "unsupported": 1}
+    assert done == images.Ingested(files=16, read=9, kept=8, rejected=8, failed=1, reasons=reasons)
     assert {Path(path).relative_to(folder).as_posix(): reason for path, reason in rejects(spark, table).items()} == {
         "evil.tar!/\\x2e\\x2e/\\x2e\\x2e/up.png": Reason.UNREADABLE,
         "evil.tar!/\\x2fetc/abs.png": Reason.UNREADABLE,
@@ -142,7 +143,7 @@ def test_an_archive_that_vanishes_or_changes_before_it_is_read_is_rejected(
 
     monkeypatch.setattr(images, "_new", changing)
     done = images.ingest(spark, str(lake), str(tmp_path / "table"))
-    assert done == images.Ingested(files=20, read=20, kept=2, rejected=18)
+    assert done == images.Ingested(20, 20, kept=2, rejected=18, failed=18, reasons={"changed": 1, "missing": 17})
     found = rejects(spark, str(tmp_path / "table"))
     assert {reason for path, reason in found.items() if "1.tar!/" in path} == {Reason.MISSING}
     assert found.pop(f"{lake}/2.zip!/set/0.png") == Reason.CHANGED

@@ -70,12 +70,12 @@ def test_what_cannot_be_read_is_a_row_of_the_rejects_until_it_can(spark: SparkSe
     os.mkfifo(tmp_path / "in" / "pipe.jpg")
     (tmp_path / "in" / "later.png").symlink_to(tmp_path / "later.png")
     done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
-    assert done == images.Ingested(2, read=0, kept=0, rejected=2, reasons={"missing": 1, "unreadable": 1})
+    assert done == images.Ingested(2, 1, 0, rejected=2, failed=1, reasons={"missing": 1, "unreadable": 1})
     reasons = {Path(str(row["path"])).name: row["reason"] for row in rows(spark, str(tmp_path / "table"), "rejects")}
     assert reasons == {"pipe.jpg": "unreadable", "later.png": "missing"}
     (tmp_path / "later.png").write_bytes(b"anything")
     done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
-    assert done == images.Ingested(2, read=1, kept=1, rejected=1, reasons={"unreadable": 1})
+    assert done == images.Ingested(2, 2, kept=1, rejected=1, failed=1, again=2, reasons={"unreadable": 1})
 
 
 def test_two_folders_share_a_table(spark: SparkSession, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_where_nothing_can_be_persisted_it_is_computed_again(
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     _refuse(monkeypatch, spark, "NOT_SUPPORTED_WITH_SERVERLESS")
     done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
-    assert done == images.Ingested(files=4, read=3, kept=3, rejected=1)
+    assert done == images.Ingested(files=4, read=3, kept=3, rejected=1, reasons={"missing": 1})
 
 
 def test_another_error_of_persist_is_none_to_go_on_from(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
