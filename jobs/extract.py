@@ -14,7 +14,11 @@ def main() -> None:
         "it stopped; what has features already is not computed again.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--table", metavar="URI", help="a table made by ingest")
+    source.add_argument(
+        "--table",
+        metavar="URI",
+        help="a table made by ingest, or one of others: docs/tables.md",
+    )
     source.add_argument("--images", metavar="URI", help="or the images themselves, whose bytes stay where they are")
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables are kept")
     parser.add_format()

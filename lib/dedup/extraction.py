@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, delivery, formats, images, models, progress, rounds, tables
+from dedup import claims, delivery, formats, given, images, models, progress, rounds, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.features import Source, describe, files_of, has_bytes, under
+from dedup.given import Given
 from dedup.model import Model
 
 
@@ -33,7 +36,8 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, format
     Parameters
     ----------
     table
-        The location of the tables `images` and `rejects`, as `ingest` makes them.
+        The location of the tables `images` and `rejects`, as `ingest` makes them; or one table of others, with the
+        columns path, modificationTime, length and content.
     location
         The location of the tables `features`, `images` (without bytes) and `rejects` that are made; it may be the same.
     model
@@ -47,10 +51,10 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, format
         If there is no table of images, the features cannot be written, or another run writes there.
     """
     table, location = formats.located(table), formats.located(location)
-    tables.require(table, "images")
-    images.require_finished(table)
     formats.require_writable(location)
-    with delivery.described(spark, "extract"):
+    with delivery.described(spark, "extract"), _source(spark, table) as source:
+        if isinstance(source, Given) and location == table:
+            raise UsageError(f"{location} holds a table of images of others: choose another place for the features")
         there = location != table and tables.exists(location, "images")
         if there and has_bytes(tables.read(spark, location, "images")):
             raise UsageError(
@@ -58,10 +62,29 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, format
             )
         with claims.claimed(location, "extract") as claim:
             formats.begin(location, format)
-            return _extract(spark, table, location, models.begun(model, location), claim)
+            if isinstance(source, Given):
+                if images.take(spark, source, location, keep_bytes=False, claim=claim) is None:
+                    raise UsageError(f"{table}: no files in it")
+                table = location
+            return _extract(spark, table, location, models.begun(model, location), claim, source)
 
 
-def _extract(spark: SparkSession, table: str, location: str, model: Model, claim: Claim) -> Extracted:
+@contextmanager
+def _source(spark: SparkSession, table: str) -> Iterator[Source | Given]:
+    """Return the table where bytes are: one that `ingest` has made, or one of others."""
+    if not tables.exists(table, "images"):
+        with given.opened(spark, table) as found:
+            if found is not None:
+                yield found
+                return
+    tables.require(table, "images")
+    images.require_finished(table)
+    yield Source(spark, table)
+
+
+def _extract(
+    spark: SparkSession, table: str, location: str, model: Model, claim: Claim, source: Source | Given
+) -> Extracted:
     made = models.started(model, location)
     made.save(location)
     tables.sweep(location, "features", "images", "rejects")
@@ -74,7 +97,7 @@ def _extract(spark: SparkSession, table: str, location: str, model: Model, claim
         with progress.step(spark, "extract: find what is new"):
             counts = rounds.counted(todo)
         listed = beside.submit(_list, files, table, location)
-        parts = _compute(todo, counts, table, location, model, claim, listed) if counts else []
+        parts = _compute(todo, counts, source, location, model, claim, listed) if counts else []
         listed.result()
         claim.require()
         with progress.step(spark, "extract: count"):
@@ -110,7 +133,7 @@ def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
 def _compute(
     todo: DataFrame,
     counts: list[tuple[int, int]],
-    table: str,
+    source: Source | Given,
     location: str,
     model: Model,
     claim: Claim,
@@ -119,13 +142,11 @@ def _compute(
     """Put contents through the network, round by round, and return the new parts of the rejects."""
     spark = todo.sparkSession
     parts: list[str] = []
-    source = Source(spark, table)
     with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
         listed.result()  # files are listed while weights travel; what that fails of is known before the network begins
 
         def work(rows: DataFrame, first: int, last: int) -> None:
-            given = source.contents(rows, first, last)
-            with rounds.held(describe(given, model, parcel)) as described:
+            with rounds.held(describe(source.contents(rows, first, last), model, parcel)) as described:
                 claim.require()
                 good = described.where("reason is null").withColumn("model", F.lit(model.id))
                 tables.append(good, location, "features")

@@ -15,7 +15,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, delivery, engines, images, pixels, rounds, tables
+from dedup import archives, delivery, engines, files, images, pixels, rounds, tables
 from dedup.arithmetic import Arithmetic
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject
@@ -111,9 +111,9 @@ def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
         stage = "decode"
         picture = pixels.decode(content)
     except Reject as reject:
-        return known | images.rejected(stage, reject), None
+        return known | files.rejected(stage, reject), None
     shown = {"width": picture.width, "height": picture.height, "format": picture.format, "pixels": picture.digest}
-    return known | shown | images.rejected(stage, None), picture
+    return known | shown | files.rejected(stage, None), picture
 
 
 def _bytes(row: dict[str, Any]) -> int:

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tests.archives import entry, tar, zipped
 from tests.samples import make_images, picture
 
-from dedup import archives, extraction, images, queries, report, rounds, tables
+from dedup import archives, extraction, files, images, queries, report, rounds, tables
 from dedup.errors import Reason, UsageError
 from dedup.model import Model
 
@@ -166,9 +166,9 @@ def test_a_tar_is_looked_through_once_to_be_listed_and_never_to_be_read(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archives, "_kept", {})
-    listed = [images._listed(member) for member in archives.members(f"{lake}/1.tar", "**/*.png")]
+    listed = [files._listed(member) for member in archives.members(f"{lake}/1.tar", "**/*.png")]
     monkeypatch.setattr(archives, "_kept", {})
     monkeypatch.setattr(archives, "index", None)  # it cannot be called
     os.utime(lake / "2.zip", (1, 1))
     for row in listed:
-        assert images._read(True, row)["reason"] is None
+        assert files._read(True, row)["reason"] is None

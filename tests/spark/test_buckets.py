@@ -11,7 +11,7 @@ from tests.archives import tar, zipped
 from tests.samples import WEIGHTS, make_images, picture
 from tests.store import Gateway, Store, environment
 
-from dedup import archives, extraction, images, storage, tables, weights
+from dedup import archives, extraction, files, images, storage, tables, weights
 from dedup.errors import Outage, Reason, Reject, UsageError
 from dedup.model import Model
 
@@ -81,11 +81,11 @@ def test_objects_that_vanish_or_change_are_rejects(spark: SparkSession, store: S
 def test_an_object_that_changes_between_listing_and_reading_is_told(store: Store) -> None:
     bucket = store.bucket("photos")
     put(bucket, ("a.png", "b.png"))
-    rows = {entry.path: images._listed(entry) for entry in storage.listing("s3a://photos")}
+    rows = {entry.path: files._listed(entry) for entry in storage.listing("s3a://photos")}
     (bucket / "a.png").write_bytes(b"shorter")
     (bucket / "b.png").unlink()
-    assert images._read(True, rows["s3a://photos/a.png"])["reason"] == Reason.CHANGED
-    assert images._read(True, rows["s3a://photos/b.png"])["reason"] == Reason.MISSING
+    assert files._read(True, rows["s3a://photos/a.png"])["reason"] == Reason.CHANGED
+    assert files._read(True, rows["s3a://photos/b.png"])["reason"] == Reason.MISSING
 
 
 @pytest.fixture

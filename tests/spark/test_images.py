@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from tests.samples import make_images
 
-from dedup import images, rounds, tables
+from dedup import files, images, rounds, tables
 from dedup.errors import UsageError
 
 
@@ -161,7 +161,7 @@ def test_a_file_that_grows_while_it_is_read_is_rejected(
         paths[0].write_bytes(paths[0].read_bytes() + b"more")
         return new(files, table, buckets)
 
-    files_listed = images.listing(spark, str(tmp_path / "in")).count()
+    files_listed = files.listing(spark, str(tmp_path / "in")).count()
     monkeypatch.setattr(images, "_new", growing)
     done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
     assert files_listed == done.files == 3
