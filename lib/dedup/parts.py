@@ -67,7 +67,10 @@ class Format(Protocol):
         """
 
     def parts(self, spark: SparkSession, folder: str) -> set[str]:
-        """Return the names of the parts that have rows in a table, which need not be there."""
+        """Return the names of the parts that have rows in a table, which need not be there.
+
+        A part that was replaced is among them for as long as `keep` can bring it back.
+        """
 
     def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
         """Remove all rows but those of some parts from a table, which need not be there."""
@@ -108,7 +111,7 @@ class Parquet:
         rows.write.options(**options).partitionBy(*by).parquet(f"{storage.spark_path(folder)}/part={part}")
 
     def parts(self, spark: SparkSession, folder: str) -> set[str]:
-        return {name.removeprefix("part=") for name in self._parts(folder)}
+        return {name.removeprefix("part=") for name in self._whole(folder)}
 
     def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
         others = [name.removeprefix("part=") for name in self._all(folder)]
