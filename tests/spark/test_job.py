@@ -16,7 +16,7 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from dedup import job, tables
+from dedup import delivery, job, tables
 from dedup.errors import Outage, UsageError
 
 RunBy = Callable[[str | Path], str]
