@@ -98,8 +98,9 @@ def test_bad_use_is_exit_code_2_and_one_line(
 def test_what_was_counted_is_left_as_json(local: Path) -> None:
     told = json.loads((local / "ingest.json").read_text())
     assert (told["job"], told["outcome"], told["error"]) == ("ingest", "done", None)
-    counters = {"files": 120, "in_the_table": 120, "rejected": 0, "read": 120, "known": 0}
-    assert told["steps"]["ingest"]["counters"] == counters
+    counters = {"files": 120, "in_the_table": 120, "rejected": 0, "read": 120, "known": 0, "to_read": 120, "new": 120}
+    nothing = {"changed": 0, "tried_again": 0, "gone": 0}
+    assert told["steps"]["ingest"]["counters"] == counters | nothing
 
 
 def test_help_of_a_job_names_its_options(submit: Submit) -> None:
@@ -124,7 +125,8 @@ def test_a_job_that_fails_does_not_end_in_0(submit: Submit, images: Path, tmp_pa
     part = broken / "features" / "part=000001-x" / "model=m" / "bucket=0"
     part.mkdir(parents=True)
     (part.parents[1] / "_SUCCESS").touch()
-    (part / "a.parquet").write_bytes(b"not a table")
+    (part / "a.parquet").write_bytes(b"PAR1" + bytes(1000) + b"PAR1")
+    (part / ".a.parquet.crc").write_bytes(b"crc\0" + (512).to_bytes(4, "big") + bytes(8))  # a disk that forgets
     Made("m", "seeded", "float32", (), complete=True).save(str(broken))
     asked = str(next(images.rglob("*.png")))
     counted = ("--metrics", f"{tmp_path}/query.json")
