@@ -40,6 +40,8 @@ def test_counts_add_up_and_every_job_is_described(
     assert [str(one) for one in counts.sums] == [
         "files = 25 in the table + 1 rejected",
         "in the table = 25 read + 0 known",
+        "to read = 25 new + 0 changed + 0 tried again",
+        "gone",
     ]
     assert (counts.rejects, counts.worked) == ({"missing": 1}, 25)
 
