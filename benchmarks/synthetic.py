@@ -157,18 +157,17 @@ class Lake:
 
     def _bases(self, sources: Integers) -> Floats:
         directions, kinds = self._world
-        # Products of one shape only: of another one, a row may be summed in another order.
-        inner, vectors = np.zeros((BLOCK, _RANK), np.float32), np.empty((len(sources), WIDTH), np.float32)
+        vectors = np.empty((len(sources), WIDTH), np.float32)
         lengths = np.empty((len(sources), 1), np.float32)
         own = np.float32(np.sqrt(1 - _ALIKE**2))
         for i, source in enumerate(sources):
             random = self._random(int(source), _BASE)
             kind, spread = random.random(2)
-            inner[i] = kinds[int(_KINDS * kind**2)] + own * random.standard_normal(_RANK, np.float32)
+            inner = kinds[int(_KINDS * kind**2)] + own * random.standard_normal(_RANK, np.float32)
             lengths[i] = _LENGTH * _SPREAD ** (spread - 0.5)
             random.standard_normal(out=vectors[i], dtype=np.float32)
-        vectors *= np.float32(_NOISE)
-        vectors += (inner @ directions)[: len(sources)]
+            vectors[i] *= np.float32(_NOISE)
+            vectors[i] += inner @ directions  # row by row: among others, BLAS may sum it in another order
         vectors -= np.float32(_SHIFT)
         np.maximum(vectors, 0, out=vectors)
         vectors *= lengths / np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
