@@ -16,13 +16,50 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup import storage
-from dedup.parts import Format
 
 _creating = threading.Lock()
 """Rounds that are in flight together make a table once."""
 
 
-class Delta:
+class _Transacted:
+    """What is done alike wherever a part is a transaction."""
+
+    def exists(self, folder: str) -> bool:
+        raise NotImplementedError
+
+    def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
+        raise NotImplementedError
+
+    def _named(self, spark: SparkSession, folder: str) -> str:
+        """Return the name by which SQL knows a table."""
+        raise NotImplementedError
+
+    def parts(self, spark: SparkSession, folder: str) -> set[str]:
+        if not self.exists(folder):
+            return set()
+        rows = self.read(spark, folder, T.StructType([])).select("part").distinct()
+        return {row["part"] for row in rows.collect()}
+
+    def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        if self.exists(folder):
+            self._delete(spark, folder, parts, "NOT IN")
+
+    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
+        if parts:
+            self._delete(spark, folder, parts, "IN")
+
+    def _delete(self, spark: SparkSession, folder: str, parts: Sequence[str], where: str) -> None:
+        named = ", ".join(f"'{part}'" for part in parts)
+        spark.sql(f"DELETE FROM {self._named(spark, folder)}" + (f" WHERE part {where} ({named})" if named else ""))
+
+    def tidy(self, folder: str) -> None:
+        """Do nothing: readers of earlier versions may be at work for as long as the table says."""
+
+    def sweep(self, folder: str) -> None:
+        """Do nothing: files without a transaction are known to the format's own vacuum."""
+
+
+class Delta(_Transacted):
     """Delta tables: a transaction for each write. What was replaced stays for readers until VACUUM."""
 
     def exists(self, folder: str) -> bool:
@@ -54,26 +91,9 @@ class Delta:
         writer = rows.write.format("delta").mode("overwrite" if replace else "append")
         writer.options(**{name: value for name, value in options.items() if name == "compression"}).save(path)
 
-    def parts(self, spark: SparkSession, folder: str) -> set[str]:
-        return _parts(self, spark, folder)
-
-    def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
-        if self.exists(folder):
-            _delete(spark, self._named(folder), parts, "NOT IN")
-
-    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
-        if parts:
-            _delete(spark, self._named(folder), parts, "IN")
-
-    def _named(self, folder: str) -> str:
+    def _named(self, spark: SparkSession, folder: str) -> str:
         path = storage.spark_path(folder).replace("`", "``")
         return f"delta.`{path}`"
-
-    def tidy(self, folder: str) -> None:
-        """Do nothing: readers of earlier versions may be at work for as long as the table says."""
-
-    def sweep(self, folder: str) -> None:
-        """Do nothing: files without a transaction are known to the format's own vacuum."""
 
 
 def _number(name: str) -> int:
@@ -82,7 +102,7 @@ def _number(name: str) -> int:
     return int(version[1]) if version else 0
 
 
-class Iceberg:
+class Iceberg(_Transacted):
     """Iceberg tables: a snapshot for each write. What was replaced stays for readers until snapshots expire."""
 
     def exists(self, folder: str) -> bool:
@@ -111,23 +131,6 @@ class Iceberg:
                 (new.partitionedBy(*map(F.col, by)) if by else new).create()
         _put(rows, name, replace)
 
-    def parts(self, spark: SparkSession, folder: str) -> set[str]:
-        return _parts(self, spark, folder)
-
-    def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
-        if self.exists(folder):
-            _delete(spark, self._named(spark, folder), parts, "NOT IN")
-
-    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
-        if parts:
-            _delete(spark, self._named(spark, folder), parts, "IN")
-
-    def tidy(self, folder: str) -> None:
-        """Do nothing: readers of earlier snapshots may be at work."""
-
-    def sweep(self, folder: str) -> None:
-        """Do nothing: files without a transaction are known to the format's own vacuum."""
-
     def _snapshot(self, folder: str) -> int | None:
         newest = max(storage.names(f"{folder}/metadata"), key=_number)
         content = storage.read(f"{folder}/metadata/{newest}")
@@ -150,7 +153,7 @@ GUARDED = "delta"
 """What a catalog's tables are made in where nothing is said: readers see whole writes only, as in a folder."""
 
 
-class Catalog:
+class Catalog(_Transacted):
     """Tables of a catalog: what is called CATALOG.SCHEMA.NAME has the tables CATALOG.SCHEMA.NAME_images, and so on.
 
     All of them are in the format of the first, CATALOG.SCHEMA.NAME_notes, whose rows are what `notes` keeps.
@@ -159,21 +162,21 @@ class Catalog:
     notes = T.StructType([T.StructField("file", T.StringType()), T.StructField("content", T.BinaryType())])
 
     def exists(self, folder: str) -> bool:
-        return bool(session().catalog.tableExists(self._named(folder)))
+        return bool(session().catalog.tableExists(_name(folder)))
 
     def versions(self, folder: str) -> int:
         if not self.exists(folder):
             return 0
-        last = session().table(self._named(folder)).agg(F.max("part").alias("part")).collect()[0]["part"]
+        last = session().table(_name(folder)).agg(F.max("part").alias("part")).collect()[0]["part"]
         return int(last.partition("-")[0]) if last else 0
 
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
-        return _pinned(spark, self._named(folder), self._version(folder)).select(*columns.names, "part")
+        return _pinned(spark, _name(folder), self._version(folder)).select(*columns.names, "part")
 
     def write(
         self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
     ) -> None:
-        name, rows = self._named(folder), rows.withColumn("part", F.lit(part))
+        name, rows = _name(folder), rows.withColumn("part", F.lit(part))
         with _creating:
             if not self.exists(folder):
                 new = rows.limit(0).writeTo(name).using(self.provider(folder.rpartition("/")[0]) or GUARDED)
@@ -183,43 +186,30 @@ class Catalog:
     def begin(self, location: str, provider: str) -> None:
         """Make the first table of a location."""
         rows = session().createDataFrame([], T.StructType([*self.notes.fields, T.StructField("part", T.StringType())]))
-        rows.writeTo(self._named(f"{location}/notes")).using(provider).create()
+        rows.writeTo(_name(f"{location}/notes")).using(provider).create()
 
     def provider(self, location: str) -> str | None:
         """Return the format of the tables of a location; None where there are none."""
         if not self.exists(f"{location}/notes"):
             return None
-        rows = session().sql(f"DESCRIBE TABLE EXTENDED {self._named(f'{location}/notes')}").collect()
+        rows = session().sql(f"DESCRIBE TABLE EXTENDED {_name(f'{location}/notes')}").collect()
         return str(next(row["data_type"] for row in rows if row["col_name"] == "Provider")).lower()
 
-    def parts(self, spark: SparkSession, folder: str) -> set[str]:
-        return _parts(self, spark, folder)
-
-    def keep(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
-        if self.exists(folder):
-            _delete(spark, self._named(folder), parts, "NOT IN")
-
-    def drop(self, spark: SparkSession, folder: str, parts: Sequence[str]) -> None:
-        if parts:
-            _delete(spark, self._named(folder), parts, "IN")
-
     def _version(self, folder: str) -> int | None:
-        name = self._named(folder)
+        name = _name(folder)
         if self.provider(folder.rpartition("/")[0]) == "iceberg":
             rows = session().sql(f"SELECT snapshot_id AS version FROM {name}.refs WHERE name = 'main'").collect()
         else:
             rows = session().sql(f"DESCRIBE HISTORY {name} LIMIT 1").select("version").collect()
         return rows[0]["version"] if rows else None
 
-    def tidy(self, folder: str) -> None:
-        """Do nothing: what was replaced is the catalog's to keep."""
+    def _named(self, spark: SparkSession, folder: str) -> str:
+        return _name(folder)
 
-    def sweep(self, folder: str) -> None:
-        """Do nothing: files without a transaction are known to the format's own vacuum."""
 
-    def _named(self, folder: str) -> str:
-        location, _, table = folder.rpartition("/")
-        return f"{location}_{table}"
+def _name(folder: str) -> str:
+    location, _, table = folder.rpartition("/")
+    return f"{location}_{table}"
 
 
 def _pinned(spark: SparkSession, name: str, version: int | None) -> DataFrame:
@@ -252,15 +242,3 @@ def _of_iceberg(options: Mapping[str, str]) -> dict[str, str]:
     named = {_ICEBERG[name]: value for name, value in options.items() if name in _ICEBERG}
     codec = _ICEBERG["compression"]
     return named | ({codec: "uncompressed"} if named.get(codec) == "none" else {})
-
-
-def _parts(table: Format, spark: SparkSession, folder: str) -> set[str]:
-    if not table.exists(folder):
-        return set()
-    rows = table.read(spark, folder, T.StructType([])).select("part").distinct()
-    return {row["part"] for row in rows.collect()}
-
-
-def _delete(spark: SparkSession, table: str, parts: Sequence[str], where: str) -> None:
-    named = ", ".join(f"'{part}'" for part in parts)
-    spark.sql(f"DELETE FROM {table}" + (f" WHERE part {where} ({named})" if named else ""))
