@@ -42,7 +42,7 @@ def main() -> None:
             step.counts = counters.ingested(images.ingest(spark, location, f"{folder}/table"))
     with job.step("extract") as step:
         done = extraction.extract(spark, f"{folder}/table", f"{folder}/features", network)
-        step.counts = counters.extracted(done, dict(extraction.reasons(spark, f"{folder}/features")))
+        step.counts = counters.extracted(done, extraction.reasons(spark, f"{folder}/features"))
     within = thresholds.defaults()
     request = summary.Request(f"{folder}/features", f"{folder}/deduplicated", within, model=done.model)
     with job.step("deduplicate") as step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import counters, extraction, images, job, models
+from dedup import counters, extraction, following, images, job, models
 
 
 def main() -> None:
@@ -22,19 +22,31 @@ def main() -> None:
     source.add_argument("--images", metavar="URI", help="or the images themselves, whose bytes stay where they are")
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables are kept")
     parser.add_format()
+    parser.add_follow()
     parser.add_model()
     options = parser.options()
     network = models.begun(job.load_model(options.weights, options.precision), options.features)
     identity = network.id  # of int8 it may lack something: that is said before anything begins
     spark = job.session("extract")
-    if options.images:
-        with job.step("ingest") as step:
-            done = images.ingest(spark, options.images, options.features, keep_bytes=False, format=options.format)
-            step.counts = counters.ingested(done)
-    with job.step("extract") as step:
-        table = options.table or options.features
-        made = extraction.extract(spark, table, options.features, network, options.format)
-        step.counts = counters.extracted(made, dict(extraction.reasons(spark, options.features)))
+    where = (options.features, network)
+    if options.follow and options.images:
+        with job.step("ingest") as first, job.step("extract") as step:
+            taken, made = following.extract_files(spark, options.images, *where, options.follow, options.format)
+            first.counts = counters.ingested(taken)
+            step.counts = counters.extracted(made, extraction.reasons(spark, options.features))
+    elif options.images:
+        with extraction.begun(spark, options.images, *where, options.format) as run:
+            with job.step("ingest") as step:
+                step.counts = counters.ingested(images.some(run.take(), options.images))
+            with job.step("extract") as step:
+                step.counts = counters.extracted(run.extract(), extraction.reasons(spark, options.features))
+    else:
+        with job.step("extract") as step:
+            if options.follow:
+                made = following.extract(spark, options.table, *where, options.follow, options.format)
+            else:
+                made = extraction.extract(spark, options.table, *where, options.format)
+            step.counts = counters.extracted(made, extraction.reasons(spark, options.features))
     job.say(f"model {identity}")
 
 

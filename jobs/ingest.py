@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import counters, images, job
+from dedup import counters, following, images, job
 
 
 def main() -> None:
@@ -21,10 +21,15 @@ def main() -> None:
     )
     parser.add_argument("--table", required=True, metavar="URI", help="where the tables images and rejects are kept")
     parser.add_format()
+    parser.add_follow()
     options = parser.options()
     spark = job.session("ingest")
     with job.step("ingest") as step:
-        step.counts = counters.ingested(images.ingest(spark, options.images, options.table, format=options.format))
+        if options.follow:
+            done = following.ingest(spark, options.images, options.table, options.follow, format=options.format)
+        else:
+            done = images.ingest(spark, options.images, options.table, format=options.format)
+        step.counts = counters.ingested(done)
     job.say(f"{options.table}: next, ./submit.sh extract --table {options.table} --features FEATURES")
 
 

@@ -19,7 +19,7 @@ notebook.prepare(spark)
 network = job.load_model(dbutils.widgets.get("weights"), dbutils.widgets.get("precision"))
 features = dbutils.widgets.get("features")
 extracted = extraction.extract(spark, dbutils.widgets.get("table"), features, network)
-print(notebook.told(counters.extracted(extracted, dict(extraction.reasons(spark, features)))))
+print(notebook.told(counters.extracted(extracted, extraction.reasons(spark, features))))
 
 # COMMAND ----------
 

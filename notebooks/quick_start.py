@@ -51,7 +51,7 @@ display(tables.read(spark, f"{output}/lake", "images").drop("content"))
 
 network = job.load_model(dbutils.widgets.get("weights"), "float32")
 extracted = extraction.extract(spark, f"{output}/lake", f"{output}/features", network)
-print(notebook.told(counters.extracted(extracted, dict(extraction.reasons(spark, f"{output}/features")))))
+print(notebook.told(counters.extracted(extracted, extraction.reasons(spark, f"{output}/features"))))
 
 # COMMAND ----------
 

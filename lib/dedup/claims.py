@@ -66,6 +66,11 @@ class Claim:
             raise self._refusal(there or b"")
         self._heart.start()
 
+    def is_held(self) -> bool:
+        """Tell, without having it, whether a run has the claim and lives."""
+        there = self._look()
+        return there is not None and self._lives(there)
+
     def require(self) -> None:
         """Make sure, before something is made to count, that the claim is still this run's.
 
@@ -185,6 +190,11 @@ def _runs(process: object) -> bool:
     except OverflowError:
         return False  # no such number can be
     return True
+
+
+def is_held(location: str) -> bool:
+    """Tell whether a run that lives writes to an output."""
+    return not formats.is_name(location) and Claim(location, "").is_held()
 
 
 @contextmanager

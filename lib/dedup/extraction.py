@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, delivery, formats, given, images, models, progress, rounds, tables
+from dedup import claims, delivery, formats, given, images, models, progress, rounds, storage, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.features import Source, describe, files_of, has_bytes, under
+from dedup.files import Located
+from dedup.files import Source as Files
 from dedup.given import Given
+from dedup.images import Ingested
 from dedup.model import Model
 
 
@@ -50,11 +53,34 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, format
     UsageError
         If there is no table of images, the features cannot be written, or another run writes there.
     """
+    with updating(spark, table, location, model, format) as update:
+        return update()
+
+
+@contextmanager
+def updating(
+    spark: SparkSession, table: str, location: str, model: Model, format: str | None = None, growing: bool = False
+) -> Iterator[Callable[[], Extracted]]:
+    """Have a location of features to oneself for the time of a `with`, and bring it to where a table is when asked to.
+
+    Parameters
+    ----------
+    table, location, model, format
+        As of `extract`.
+    growing
+        Whether an ingest may be at work on the table.
+
+    Raises
+    ------
+    UsageError
+        As `extract`.
+    """
     table, location = formats.located(table), formats.located(location)
     formats.require_writable(location)
-    with delivery.described(spark, "extract"), _source(spark, table) as source:
-        if isinstance(source, Given) and location == table:
-            raise UsageError(f"{location} holds a table of images of others: choose another place for the features")
+    with delivery.described(spark, "extract"):
+        with _opened(spark, table, growing) as source:
+            if isinstance(source, Given) and location == table:
+                raise UsageError(f"{location} holds a table of images of others: choose another place for the features")
         there = location != table and tables.exists(location, "images")
         if there and has_bytes(tables.read(spark, location, "images")):
             raise UsageError(
@@ -62,15 +88,68 @@ def extract(spark: SparkSession, table: str, location: str, model: Model, format
             )
         with claims.claimed(location, "extract") as claim:
             formats.begin(location, format)
-            if isinstance(source, Given):
-                if images.take(spark, source, location, keep_bytes=False, claim=claim) is None:
-                    raise UsageError(f"{table}: no files in it")
-                table = location
-            return _extract(spark, table, location, models.begun(model, location), claim, source)
+
+            def update() -> Extracted:
+                with _opened(spark, table, growing) as source:
+                    return _update(spark, source, table, location, model, claim)
+
+            yield update
+
+
+def _update(
+    spark: SparkSession, source: Source | Given, table: str, location: str, model: Model, claim: Claim
+) -> Extracted:
+    if isinstance(source, Given):
+        images.some(images.take(spark, source, location, keep_bytes=False, claim=claim), table)
+        table = location
+    made = _extract(spark, table, location, models.begun(model, location), claim, source)
+    if isinstance(source, Given):
+        images.finish(location)
+    return made
+
+
+class Extraction:
+    """A run that has a location of features to itself, and takes in files whose bytes stay where they are."""
+
+    def __init__(self, spark: SparkSession, source: str, location: str, model: Model, claim: Claim) -> None:
+        self._spark, self._source, self._location, self._model, self._claim = spark, source, location, model, claim
+
+    def take(self, found: Files | None = None) -> Ingested | None:
+        """Take in the files under the source, or what was found of them otherwise; None where there are none."""
+        found = found or Located(self._source, self._location)
+        return images.take(self._spark, found, self._location, keep_bytes=False, claim=self._claim)
+
+    def extract(self) -> Extracted:
+        """Compute the features of what was taken in."""
+        source = Source(self._spark, self._location)
+        made = _update(self._spark, source, self._location, self._location, self._model, self._claim)
+        images.finish(self._location)
+        return made
 
 
 @contextmanager
-def _source(spark: SparkSession, table: str) -> Iterator[Source | Given]:
+def begun(spark: SparkSession, source: str, location: str, model: Model, format: str | None) -> Iterator[Extraction]:
+    """Begin to compute the features of files under a location that no table of images has, for the time of a `with`.
+
+    Parameters
+    ----------
+    source
+        A file, a folder or a pattern, which may go into archives.
+    location, model, format
+        As of `extract`.
+
+    Raises
+    ------
+    UsageError
+        If the features cannot be written, or another run writes there.
+    """
+    source, location = storage.absolute(source), formats.located(location)
+    with images.claimed(spark, source, location, "extract", format) as claim:
+        yield Extraction(spark, source, location, model, claim)
+
+
+@contextmanager
+def _opened(spark: SparkSession, table: str, growing: bool) -> Iterator[Source | Given]:
     """Return the table where bytes are: one that `ingest` has made, or one of others."""
     if not tables.exists(table, "images"):
         with given.opened(spark, table) as found:
@@ -78,7 +157,8 @@ def _source(spark: SparkSession, table: str) -> Iterator[Source | Given]:
                 yield found
                 return
     tables.require(table, "images")
-    images.require_finished(table)
+    if not growing:
+        images.require_finished(table)
     yield Source(spark, table)
 
 
@@ -88,14 +168,15 @@ def _extract(
     made = models.started(model, location)
     made.save(location)
     tables.sweep(location, "features", "images", "rejects")
-    unread = images.unread(spark, table)
     with (
         rounds.held(images.inventory(spark, table)) as files,
+        rounds.held(images.unread(spark, table)) as unread,
         rounds.held(_todo(files, location, model.id)) as todo,
         ThreadPoolExecutor(1) as beside,
     ):
         with progress.step(spark, "extract: find what is new"):
             counts = rounds.counted(todo)
+            unread.count()  # an ingest that is at work may replace them soon
         listed = beside.submit(_list, files, table, location)
         parts = _compute(todo, counts, source, location, model, claim, listed) if counts else []
         listed.result()
@@ -234,8 +315,8 @@ def _drop_copies(spark: SparkSession, location: str, model: str, claim: Claim) -
         tables.drop(spark, location, "features", later)
 
 
-def reasons(spark: SparkSession, location: str) -> list[tuple[str, int]]:
+def reasons(spark: SparkSession, location: str) -> dict[str, int]:
     """Return how many files were rejected for which reason, the most frequent first."""
     counts = tables.read(spark, location, "rejects").groupBy("reason").count().orderBy(F.desc("count"), "reason")
     with delivery.described(spark, "extract: rejects by reason"):
-        return [(row["reason"], row["count"]) for row in counts.collect()]
+        return {row["reason"]: row["count"] for row in counts.collect()}

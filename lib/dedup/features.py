@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -192,7 +192,10 @@ class Source:
 
     def __init__(self, spark: SparkSession, table: str) -> None:
         self._images = tables.read(spark, table, "images")
-        self._has_bytes = has_bytes(self._images)
+
+    @cached_property
+    def _has_bytes(self) -> bool:
+        return has_bytes(self._images)
 
     def contents(self, rows: DataFrame, first: int, last: int) -> DataFrame:
         """Return the rows of a round, of the buckets from `first` to `last`, with `content`, null where a path has it.

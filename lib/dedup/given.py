@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
-from dedup import formats, rounds, storage
+from dedup import formats, rounds, storage, transactions
 from dedup.errors import Reason, UsageError
 
 _KINDS = {"path": "string", "modificationTime": "timestamp", "length": "bigint", "content": "binary"}
@@ -113,13 +114,25 @@ def opened(spark: SparkSession, location: str) -> Iterator[Given | None]:
         yield Given(rows, by_path, held)
 
 
+def stream(spark: SparkSession, location: str) -> DataFrame:
+    """Return the paths that come into such a table, which is there, as a stream."""
+    if formats.is_name(location):
+        return transactions.added(spark, location).select("path")
+    columns = T.StructType([T.StructField("path", T.StringType())])
+    return formats.FORMATS[_kind(location)].stream(spark, location, columns)
+
+
+def _kind(location: str) -> str:
+    return next((name for folder, name in _FOLDERS.items() if storage.names(f"{location}/{folder}")), "parquet")
+
+
 def _found(spark: SparkSession, location: str) -> DataFrame | None:
     """Return the columns of such a table, and `file`."""
     try:
         if formats.is_name(location):
             rows = spark.table(location)
         else:
-            kind = next((name for folder, name in _FOLDERS.items() if storage.names(f"{location}/{folder}")), "parquet")
+            kind = _kind(location)
             reader = spark.read.format(kind)
             if kind == "parquet":  # of a folder of something else, Spark would try to read the first file
                 reader = reader.option("pathGlobFilter", "*.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -61,21 +62,48 @@ def ingest(
         If there are no files, the table cannot be written, or another run writes there.
     """
     source, table = storage.absolute(source), formats.located(table)
+    with claimed(spark, source, table, "ingest", format) as claim:
+        done = some(take(spark, files.Located(source, table), table, keep_bytes, claim), source)
+        finish(table)
+    return done
+
+
+@contextmanager
+def claimed(spark: SparkSession, source: str, table: str, job: str, format: str | None) -> Iterator[Claim]:
+    """Have a table of images to oneself for the time of a `with`, to bring files from a location into it.
+
+    Raises
+    ------
+    UsageError
+        If the table cannot be written, or another run writes there.
+    """
     if source == table:
         raise UsageError(f"{table}: the table cannot be kept in the folder of the images")
-    there = storage.exists(source)  # a store that may not be read says so here, not in the log of a task
+    storage.exists(source)  # a store that may not be read says so here, not in the log of a task
     formats.require_writable(table)
-    with claims.claimed(table, "ingest") as claim, delivery.described(spark, "ingest"):
+    with claims.claimed(table, job) as claim, delivery.described(spark, job):
         formats.begin(table, format)
-        done = take(spark, files.Located(source, table), table, keep_bytes, claim)
+        yield claim
+
+
+def some(done: Ingested | None, source: str) -> Ingested:
+    """Return what became of the files under a location.
+
+    Raises
+    ------
+    UsageError
+        If there were none.
+    """
     if done is None:
-        nothing = "no files in it" if there else "no such file, folder or pattern"
+        nothing = "no files in it" if storage.exists(source) else "no such file, folder or pattern"
         raise UsageError(f"{source}: {nothing}")
     return done
 
 
 def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool, claim: Claim) -> Ingested | None:
     """Bring a table of images, which is claimed, to where a source is; None where the source has no files: it stays.
+
+    Afterwards the table is as it should be, but counts as unfinished until `finish`.
 
     Parameters
     ----------
@@ -94,12 +122,16 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
             total = found.count()
         if not total:
             return None
-        notes.write(table, _UNFINISHED, b"")
         with (
             rounds.held(_new(found, table, rounds.buckets(total))) as todo,
             rounds.held(_gone(found, table, source.covers())) as gone,
         ):
-            changes = _changes(todo, gone)
+            with progress.step(spark, "ingest: find what is new"):
+                changes, others = _changes(found, todo, gone, unread(spark, table))
+                counts = rounds.counted(todo)
+            if not counts and not others and is_finished(table):
+                return Ingested(total, 0, kept=total, rejected=0)
+            notes.write(table, _UNFINISHED, b"")
             parts = _reject(found, table)
 
             def work(rows: DataFrame, first: int, last: int) -> None:
@@ -108,8 +140,6 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
                     tables.append(read.where("reason is null"), table, "images")
                     parts.extend(_reject(read, table))
 
-            with progress.step(spark, "ingest: find what is new"):
-                counts = rounds.counted(todo)
             count = rounds.run(todo, counts, work, "ingest")
             claim.require()
             if changes["gone"]:
@@ -117,12 +147,21 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
             with progress.step(spark, "ingest: count"):
                 kept, failed, reasons = _settle(found, gone, table, parts, total)
         tables.tidy(table, "rejects")
-        notes.delete(table, _UNFINISHED)
     return Ingested(total, count, kept, sum(reasons.values()), failed, reasons=reasons, **changes)
 
 
 _UNFINISHED = "_unfinished"
-"""The note that is there while an ingest has not come to its end."""
+"""The note that is there while an ingest has not come to its end, or the extract that it is a part of."""
+
+
+def finish(table: str) -> None:
+    """Say that all has been done that was to be done with the files that were taken in."""
+    notes.delete(table, _UNFINISHED)
+
+
+def is_finished(table: str) -> bool:
+    """Tell whether the last ingest into a table came to its end, and did not only stop, and does not run."""
+    return notes.read(table, _UNFINISHED) is None
 
 
 def require_finished(table: str) -> None:
@@ -133,7 +172,7 @@ def require_finished(table: str) -> None:
     UsageError
         If it was stopped, or is still running.
     """
-    if notes.read(table, _UNFINISHED) is not None:
+    if not is_finished(table):
         raise UsageError(f"{table}: an ingest has not come to its end: run it again to finish the table")
 
 
@@ -198,11 +237,13 @@ def _gone(listed: DataFrame, table: str, covers: Callable[[str], bool]) -> DataF
     return lacking.join(hidden, "path", how="left_anti")
 
 
-def _changes(todo: DataFrame, gone: DataFrame) -> dict[str, int]:
-    """Return how many files have changed, are tried again, and are gone."""
+def _changes(listed: DataFrame, todo: DataFrame, gone: DataFrame, unread: DataFrame) -> tuple[dict[str, int], int]:
+    """Return how many files have changed, are tried again, and are gone; and how much else there is to be said."""
     counts = todo.agg(F.count_if("changed").alias("changed"), F.count_if("again").alias("again"))
-    row = counts.crossJoin(gone.agg(F.count_if("read").alias("gone"))).collect()[0]
-    return {name: row[name] for name in ("changed", "again", "gone")}
+    lost = gone.agg(F.count_if("read").alias("gone"), F.count("*").alias("lost"))
+    closed = listed.agg(F.count_if(F.col("reason").isNotNull()).alias("closed"))
+    row = counts.crossJoin(lost).crossJoin(closed).crossJoin(unread.agg(F.count("*").alias("unread"))).collect()[0]
+    return {name: row[name] for name in ("changed", "again", "gone")}, row["lost"] + row["closed"] + row["unread"]
 
 
 def _forgotten(gone: DataFrame) -> DataFrame:

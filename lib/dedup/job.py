@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
-from dedup import formats, logs, model, weights
+from dedup import following, formats, logs, model, weights
 from dedup.arithmetic import PRECISIONS
 from dedup.counters import Record, Step
 from dedup.errors import Outage, UsageError
@@ -63,6 +63,18 @@ class Parser(argparse.ArgumentParser):
             choices=formats.FORMATS,
             help="of the tables that are made (default: that of those which are there already, or "
             f"{formats.DEFAULT}); ./submit.sh loads what Spark needs for it, so name it to read such tables too",
+        )
+
+    def add_follow(self) -> None:
+        """Add the option that says to go on for images that arrive."""
+        self.add_argument(
+            "--follow",
+            nargs="?",
+            type=following.pause,
+            const=following.EVERY,
+            metavar="EVERY",
+            help="go on: take in what arrives, looked for every '30 seconds', '5 minutes' (alone: "
+            f"'{following.EVERY}'), until this is ended; {following.NOW}: what has arrived since the last such run",
         )
 
     def add_weights(self) -> None:

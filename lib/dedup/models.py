@@ -132,10 +132,11 @@ def started(model: Model, location: str) -> Made:
 
 def _there(location: str) -> list[Made]:
     tables.require(location, "features")
-    images.require_finished(location)
     there = of(location)
     if not there:
         raise UsageError(f"{location}: no word of the model that made the features: run extract again")
+    if not images.is_finished(location):  # files were taken in there, and no extract came to its end since then
+        return [replace(made, complete=False) for made in there]
     return there
 
 

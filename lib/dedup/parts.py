@@ -81,8 +81,17 @@ class Format(Protocol):
     def tidy(self, folder: str) -> None:
         """Delete what readers see no more; no DataFrame may be made of it."""
 
+    def begun(self, folder: str) -> set[str]:
+        """Return the names of the parts that somebody has begun to write, or had, and that do not count yet."""
+
     def sweep(self, folder: str) -> None:
         """Delete what was begun, and never ended, where nobody writes."""
+
+    def stream(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
+        """Return what comes into a table that is there, as a stream: columns, some of those that `read` returns.
+
+        Rows that come with a part that does not count yet, or no more, may be among them.
+        """
 
 
 class Parquet:
@@ -127,14 +136,20 @@ class Parquet:
         for name in parts[: len(parts) - len(_since_replaced(parts))]:
             storage.delete(f"{folder}/{name}")
 
+    def begun(self, folder: str) -> set[str]:
+        return {name.removeprefix("part=") for name in set(self._all(folder)) - set(self._whole(folder))}
+
     def sweep(self, folder: str) -> None:
-        whole = self._whole(folder)
-        for name in self._all(folder):
-            if name not in whole:
-                try:
-                    storage.delete(f"{folder}/{name}")
-                except (UsageError, Outage) as error:  # a task of the killed run still writes there: for the next sweep
-                    _log.warning("%s", error)
+        for part in sorted(self.begun(folder)):
+            try:
+                storage.delete(f"{folder}/part={part}")
+            except (UsageError, Outage) as error:  # a task of the killed run still writes there: for the next sweep
+                _log.warning("%s", error)
+
+    def stream(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
+        # However old a file is, it is new; and what was replaced is gone, perhaps before it is looked at.
+        reader = spark.readStream.schema(columns).options(maxFileAge="36500d", ignoreMissingFiles="true")
+        return reader.option("pathGlobFilter", "*.parquet").parquet(storage.spark_path(folder))
 
     def _parts(self, folder: str) -> list[str]:
         """Return the names of the parts that make up a table, oldest first."""

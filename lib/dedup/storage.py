@@ -121,7 +121,7 @@ def spark_path(location: str) -> str:
         If Spark would take the location for a pattern.
     """
     if re.search(r"[*?\[\]{}]", location):
-        raise UsageError(f"{location}: the location of a table cannot hold any of * ? [ ] {{ }}")
+        raise UsageError(f"{location}: Spark takes it for a pattern: it cannot hold any of * ? [ ] {{ }}")
     location = absolute(location)
     local = location.startswith("/") and not location.startswith(_VOLUMES)
     return "file://" + location if local else location
@@ -180,6 +180,11 @@ def names(location: str) -> list[str]:
         return sorted(info.base_name for info in where.get_file_info(fs.FileSelector(path, allow_not_found=True)))
 
 
+def is_pattern(location: str) -> bool:
+    """Tell whether a location would be taken for a pattern, if there is nothing of its name."""
+    return _MAGIC.search(location) is not None
+
+
 def listing(location: str) -> Iterator[Entry]:
     """List every file under a location: a file, a folder with all that is in it, or a pattern of `*`, `?`, `[..]`.
 
@@ -199,7 +204,7 @@ def listing(location: str) -> Iterator[Entry]:
     """
     if exists(location):
         yield from _walk(location)
-    elif _MAGIC.search(location):
+    elif is_pattern(location):
         base, pattern = _split(location)
         for entry in _walk(base) if base else ():
             if matches(entry.path[len(base) :].strip("/").split("/"), pattern):

@@ -6,6 +6,7 @@ which readers see whole or not at all: `formats` says how. docs/tables.md explai
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup import formats, storage
+from dedup import claims, formats, storage
 from dedup.distances import METRICS
 from dedup.errors import UsageError
 from dedup.parts import ADDRESS, ALL
@@ -118,6 +119,8 @@ _PARQUET = {
     },
 }
 
+_PAUSE = 0.5  # seconds between two looks at a part that somebody writes
+
 
 def exists(location: str, table: str) -> bool:
     """Tell whether a table is there."""
@@ -152,6 +155,18 @@ def addressed(spark: SparkSession, location: str, table: str) -> DataFrame:
         return form.read(spark, folder, columns)
     more = _schema(part=T.StringType(), **ADDRESS)
     return spark.createDataFrame([], T.StructType([*columns.fields, *more.fields]))
+
+
+def arriving(spark: SparkSession, location: str, table: str) -> DataFrame:
+    """Return what comes into a table that is there, as a stream: `part`, for each row the name of its part."""
+    return formats.of(location).stream(spark, f"{location}/{table}", _schema(part=T.StringType()))
+
+
+def settle(location: str, table: str, parts: set[str]) -> None:
+    """Wait until some parts of a table count for readers, or whoever began to write them is no more."""
+    form = formats.of(location)
+    while form.begun(f"{location}/{table}") & parts and claims.is_held(location):
+        time.sleep(_PAUSE)
 
 
 def append(rows: DataFrame, location: str, table: str) -> str:

@@ -17,6 +17,13 @@ from pyspark.sql import types as T
 
 from dedup import storage
 
+_ONLY_ADDED = {
+    "skipChangeCommits": "true",  # of Delta
+    "streaming-skip-delete-snapshots": "true",  # of Iceberg
+    "streaming-skip-overwrite-snapshots": "true",
+}
+"""What makes a stream pass over whatever takes rows away, or replaces them."""
+
 _creating = threading.Lock()
 """Rounds that are in flight together make a table once."""
 
@@ -55,8 +62,20 @@ class _Transacted:
     def tidy(self, folder: str) -> None:
         """Do nothing: readers of earlier versions may be at work for as long as the table says."""
 
+    def begun(self, folder: str) -> set[str]:
+        """Return nothing: a part counts when it is seen."""
+        return set()
+
     def sweep(self, folder: str) -> None:
         """Do nothing: files without a transaction are known to the format's own vacuum."""
+
+    def stream(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
+        return added(spark, self._named(spark, folder)).select(*columns.names)
+
+
+def added(spark: SparkSession, name: str) -> DataFrame:
+    """Return what is added to a table, which has a name, as a stream."""
+    return spark.readStream.options(**_ONLY_ADDED).table(name)
 
 
 class Delta(_Transacted):

@@ -46,7 +46,7 @@ def test_counts_add_up_and_every_job_is_described(
     assert (counts.rejects, counts.worked) == ({"missing": 1}, 25)
 
     done = extraction.extract(spark, lake.table, lake.features, model)
-    counts = counters.extracted(done, dict(extraction.reasons(spark, lake.features)))
+    counts = counters.extracted(done, extraction.reasons(spark, lake.features))
     assert [str(one) for one in counts.sums] == [
         "files = 22 with features + 4 rejected",
         "contents = 0 computed + 23 known",

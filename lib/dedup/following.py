@@ -1,0 +1,196 @@
+"""Images that keep arriving: a stream of Structured Streaming, each batch of which is an ingest, an extract, or both.
+
+What streams into a table Spark knows by the table's own versions. Under a location of files it would know a file by its
+name alone, once and for all: it passes over files that are still empty, and over all that is changed, hidden or gone.
+So there the stream says when to look, and each look is a listing, as of a job without `--follow`.
+
+A batch leaves the same rows if it is done once more: a file is known by its path, length and time of change, a content
+by its hash. So each is in the tables exactly once, whatever was killed when.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from pyspark.errors import PySparkException, StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+
+from dedup import archives, delivery, extraction, formats, given, images, storage, tables
+from dedup.errors import UsageError
+from dedup.extraction import Extracted
+from dedup.files import Located
+from dedup.images import Ingested
+from dedup.model import Model
+
+NOW = "now"
+"""In the place of a pause: what is there is worked off, and that is the end."""
+
+EVERY = "1 minute"
+"""How often to look, where nothing else is said: each batch that finds something leaves files of its own."""
+
+_ATTEMPTS = 5  # to read a small table before another run replaces it
+
+_log = logging.getLogger(__name__)
+
+
+def pause(text: str) -> str:
+    """Return how often to look, as Spark takes it: NOW, or a number with a unit of time.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if text != NOW and not re.fullmatch(r"[1-9]\d{0,5} (second|minute|hour)s?", text):
+        raise UsageError(f"--follow {text!r}: possible are {NOW}, and times such as '30 seconds', '5 minutes'")
+    return text
+
+
+def ingest(
+    spark: SparkSession, source: str, table: str, every: str, keep_bytes: bool = True, format: str | None = None
+) -> Ingested:
+    """Put files into a table of images again and again, as they arrive under a location, change and go.
+
+    Parameters
+    ----------
+    source, table, keep_bytes, format
+        As of `images.ingest`.
+    every
+        As of `pause`. But for NOW this goes on until the process ends.
+
+    Raises
+    ------
+    UsageError
+        As `images.ingest`, but not where a folder is still empty or a pattern has no match; or if the session is one of
+        Spark Connect.
+    """
+    source, table = storage.absolute(source), formats.located(table)
+    _require_place(source)
+    done = Ingested(0, 0, 0, 0)
+    with images.claimed(spark, source, table, "ingest", format) as claim:
+
+        def batch(_: DataFrame) -> None:
+            nonlocal done
+            taken = images.take(spark, Located(source, table), table, keep_bytes, claim)
+            images.finish(table)
+            done = taken or done
+            _said(taken)
+
+        _follow(_ticks(spark), every, batch)
+    return done
+
+
+def extract_files(
+    spark: SparkSession, source: str, location: str, model: Model, every: str, format: str | None = None
+) -> tuple[Ingested, Extracted]:
+    """Make features of files as they arrive under a location, change and go; see `extraction.begun` and `ingest`."""
+    _require_place(source)
+    taken, made = Ingested(0, 0, 0, 0), Extracted(model.id, 0, 0, 0, 0, 0)
+    with extraction.begun(spark, source, location, model, format) as run:
+
+        def batch(_: DataFrame) -> None:
+            nonlocal taken, made
+            now = run.take()
+            if now and (now.read or now.gone or not made.files):
+                _said(now)
+                taken, made = now, run.extract()
+                _log.info("%s contents computed", made.computed)
+
+        _follow(_ticks(spark), every, batch)
+    return taken, made
+
+
+def extract(
+    spark: SparkSession, table: str, location: str, model: Model, every: str, format: str | None = None
+) -> Extracted:
+    """Make features of a table of images as rows come into it; see `extraction.extract` and `ingest`.
+
+    An ingest may be at work there: what its parts hold that count already is worked off.
+    """
+    table = formats.located(table)
+    made = Extracted(model.id, 0, 0, 0, 0, 0)
+    with extraction.updating(spark, table, location, model, format, growing=True) as update:
+        theirs = not tables.exists(table, "images")
+
+        def batch(rows: DataFrame) -> None:
+            nonlocal made
+            if not theirs:
+                tables.settle(table, "images", {row["part"] for row in rows.distinct().collect()})
+            now = _steadily(update)
+            if now.computed:
+                _log.info("%s contents computed", now.computed)
+            # Delta hands on a large table in several batches: the first finds all that there is to do.
+            made = replace(now, computed=min(made.computed + now.computed, now.contents))
+
+        # Nothing need be known from the last run: what is in the table and has no features is found anyway.
+        _follow(given.stream(spark, table) if theirs else tables.arriving(spark, table, "images"), every, batch)
+    return made
+
+
+def _require_place(source: str) -> None:
+    """Make sure that there is a place where files can arrive, even if none has yet."""
+    outer = archives.split(source)[0]
+    if not storage.exists(outer) and not storage.is_pattern(outer):
+        raise UsageError(f"{source}: no such file, folder or pattern")
+
+
+def _steadily(update: Callable[[], Extracted]) -> Extracted:
+    """Extract from a table that an ingest may be at work on, which in plain Parquet deletes what it has replaced."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return update()
+        except PySparkException as error:
+            if "FILE_NOT_EXIST" not in str(error):
+                raise
+            _log.info("an ingest has replaced what was being read: once more")
+    return update()
+
+
+def _said(done: Ingested | None) -> None:
+    if done and (done.read or done.gone):
+        said = "%s files: %s new, %s changed, %s gone, %s rejected"
+        _log.info(said, done.files, done.new, done.changed, done.gone, done.rejected)
+
+
+def _ticks(spark: SparkSession) -> DataFrame:
+    """Return a stream that always has something new."""
+    return spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
+
+
+def _follow(stream: DataFrame, every: str, batch: Callable[[DataFrame], None]) -> None:
+    """Hand on what a stream brings, batch by batch, until it ends.
+
+    It keeps nothing for the next run: what a batch left undone is found there by what the tables lack.
+
+    Raises
+    ------
+    UsageError
+        If the session is one of Spark Connect, where batches are worked off elsewhere than here.
+    Exception
+        What a batch raises.
+    """
+    every = pause(every)
+    if delivery.context(stream.sparkSession) is None:
+        raise UsageError("--follow needs a session with a SparkContext: this one is of Spark Connect (docs/running.md)")
+    failures: list[Exception] = []
+
+    def work(rows: DataFrame, _: int) -> None:
+        try:
+            batch(rows)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    writer = stream.writeStream.foreachBatch(work)
+    query = (writer.trigger(availableNow=True) if every == NOW else writer.trigger(processingTime=every)).start()
+    try:
+        query.awaitTermination()
+    except StreamingQueryException:
+        if failures:
+            raise failures[0] from None
+        raise
+    finally:
+        query.stop()

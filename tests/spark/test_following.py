@@ -1,0 +1,180 @@
+"""Images that keep arriving, by Structured Streaming: what has arrived, and a stream that goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from tests.samples import make_images
+
+from dedup import claims, delivery, extraction, features, following, images, models, tables
+from dedup.errors import UsageError
+from dedup.model import Model
+
+OFTEN = "1 second"
+
+
+@pytest.fixture(autouse=True)
+def classic(spark: SparkSession) -> None:
+    if delivery.context(spark) is None:
+        pytest.skip("streams need a SparkContext")
+
+
+@contextmanager
+def beside(spark: SparkSession, work: Callable[[], object]) -> Iterator[None]:
+    """Follow in a thread of its own for the time of a `with`; what it ends with is raised."""
+    before = {query.id for query in spark.streams.active}
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(work)
+        try:
+            yield
+        finally:
+            for query in spark.streams.active:
+                if query.id not in before:
+                    query.stop()
+            ended.result(60)
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    until = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.3)
+
+
+def inventory(spark: SparkSession, table: str) -> dict[Path, str]:
+    return {Path(row["path"]): row["sha256"] for row in images.inventory(spark, table).collect()}
+
+
+def hash_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def contents(spark: SparkSession, location: str, model: Model) -> list[str]:
+    return sorted(row["sha256"] for row in features.under(spark, location, model.id).select("sha256").collect())
+
+
+def test_now_is_what_there_is_and_the_end(spark: SparkSession, tmp_path: Path) -> None:
+    source, table = tmp_path / "in", str(tmp_path / "table")
+    paths = make_images(source, 4)
+    os.mkfifo(source / "pipe.png")
+    done = following.ingest(spark, str(source), table, following.NOW)
+    assert (done.files, done.new, done.kept, done.reasons) == (5, 5, 4, {"unreadable": 1})
+    assert inventory(spark, table) == {path: hash_of(path.read_bytes()) for path in paths}
+    images.require_finished(table)
+
+
+def test_a_stream_takes_in_what_arrives_changes_and_goes(spark: SparkSession, tmp_path: Path) -> None:
+    source, table = tmp_path / "in", str(tmp_path / "table")
+    source.mkdir()
+    paths = make_images(tmp_path / "all", 4)
+    with beside(spark, lambda: following.ingest(spark, f"{source}/*.png", table, OFTEN)):
+        with open(source / "a.png", "wb") as half:  # as whoever copies writes
+            half.flush()
+            wait_for(lambda: inventory(spark, table) == {source / "a.png": hash_of(b"")})
+            half.write(paths[0].read_bytes())
+        wait_for(lambda: inventory(spark, table) == {source / "a.png": hash_of(paths[0].read_bytes())})
+        shutil.copy(paths[1], source / "b.png")
+        wait_for(lambda: len(inventory(spark, table)) == 2)
+        with pytest.raises(UsageError, match="another run writes there"):
+            images.ingest(spark, str(source), table)
+        (source / "b.png").unlink()
+        wait_for(lambda: len(inventory(spark, table)) == 1)
+    rows = tables.read(spark, table, "images").where("sha256 is not null").groupBy("path").count().collect()
+    assert {row["path"]: row["count"] for row in rows} == {f"{source}/a.png": 2, f"{source}/b.png": 1}, "each once"
+    parts = {row["part"] for row in tables.read(spark, table, "images").select("part").collect()}
+    assert images.ingest(spark, f"{source}/*.png", table).read == 0
+    assert {row["part"] for row in tables.read(spark, table, "images").select("part").collect()} == parts
+
+
+def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    source, table, location = tmp_path / "in", str(tmp_path / "table"), str(tmp_path / "features")
+    paths = make_images(tmp_path / "all", 5)
+    source.mkdir()
+    for path in paths[:2]:
+        shutil.copy(path, source)
+    images.ingest(spark, str(source), table)
+    with (
+        beside(spark, lambda: following.ingest(spark, str(source), table, OFTEN)),
+        beside(spark, lambda: following.extract(spark, table, location, model, OFTEN)),
+    ):
+        wait_for(lambda: len(contents(spark, location, model)) == 2)
+        for path in paths[2:4]:
+            shutil.copy(path, source)
+        wait_for(lambda: len(contents(spark, location, model)) == 4)
+    shutil.copy(paths[4], source)
+    images.ingest(spark, str(source), table)
+    done = following.extract(spark, table, location, model, following.NOW)
+    assert (done.files, done.described, done.contents, done.computed) == (5, 5, 5, 1)
+    assert len(set(contents(spark, location, model))) == len(contents(spark, location, model)) == 5
+    assert extraction.extract(spark, table, location, model).computed == 0
+
+
+def test_features_follow_files(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    source, location = tmp_path / "in", str(tmp_path / "features")
+    source.mkdir()
+    paths = make_images(tmp_path / "all", 3)
+    with beside(spark, lambda: following.extract_files(spark, str(source), location, model, OFTEN)):
+        shutil.copy(paths[0], source)
+        wait_for(lambda: len(contents(spark, location, model)) == 1)
+        shutil.copy(paths[1], source)
+        wait_for(lambda: len(contents(spark, location, model)) == 2)
+    shutil.copy(paths[2], source)
+    taken, made = following.extract_files(spark, str(source), location, model, following.NOW)
+    assert (taken.files, taken.new, made.files, made.computed) == (3, 1, 3, 1)
+    models.one(location, model.id).require_complete(location)
+
+
+def test_a_table_of_others_is_followed(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    paths, theirs, location = make_images(tmp_path / "in", 3), f"file://{tmp_path}/theirs", str(tmp_path / "features")
+
+    def add(path: Path) -> None:
+        spark.read.format("binaryFile").load(f"file://{path}").write.mode("append").parquet(theirs)
+
+    add(paths[0])
+    with beside(spark, lambda: following.extract(spark, f"{tmp_path}/theirs", location, model, OFTEN)):
+        wait_for(lambda: len(contents(spark, location, model)) == 1)
+        add(paths[1])
+        wait_for(lambda: len(contents(spark, location, model)) == 2)
+
+
+def test_a_stream_that_cannot_go_on_ends_with_the_reason(spark: SparkSession, tmp_path: Path) -> None:
+    source, table = tmp_path / "in", str(tmp_path / "table")
+    with pytest.raises(UsageError, match="no such file, folder or pattern"):
+        following.ingest(spark, str(source), table, OFTEN)
+    make_images(source, 2)
+    with pytest.raises(UsageError, match="--follow 'often': possible are now, and times"):
+        following.ingest(spark, str(source), table, "often")
+
+    def replaced() -> None:
+        with beside(spark, lambda: following.ingest(spark, str(source), table, OFTEN)):
+            wait_for(lambda: tables.exists(table, "images"))
+            (Path(table) / "_running").write_text('{"run": "another"}')
+            (source / "more.png").write_bytes(b"more")
+            wait_for(lambda: not spark.streams.active)
+
+    with pytest.raises(UsageError, match="another run took over"):
+        replaced()
+
+
+def test_a_stream_waits_for_a_part_that_is_being_written(spark: SparkSession, tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    images.ingest(spark, str(make_images(tmp_path / "in", 2)[0].parent), table)
+    (part,) = {row["part"] for row in tables.read(spark, table, "images").select("part").collect()}
+    mark = Path(table) / "images" / f"part={part}" / "_SUCCESS"
+    mark.rename(tmp_path / "mark")
+    tables.settle(table, "images", {part})  # nobody is at work: it will never count
+    with claims.claimed(table, "ingest"), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(tables.settle, table, "images", {part})
+        time.sleep(1)
+        assert not waiting.done()
+        (tmp_path / "mark").rename(mark)
+        waiting.result(20)
