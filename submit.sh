@@ -202,7 +202,7 @@ if [ "$job" = test ]; then
   "$venv/bin/python" -m ruff check .
   "$venv/bin/python" -m ruff format --check .
   "$venv/bin/python" -m mypy
-  exec "$venv/bin/python" -m pytest "$@"
+  exec "$venv/bin/python" -m pytest -n 2 --dist loadfile "$@" # a file's tests share what is made for them
 fi
 
 if [ "$job" = bench ]; then

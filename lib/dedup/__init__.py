@@ -12,7 +12,7 @@ The modules follow the data, and each imports only what stands before it:
   table), `digests` (which images are equal), `excess` (what a file makes decoders do), `pixels` (bytes become a
   picture), `arithmetic`, `vgg16`, `convolutions`, `weights`, `photographs`, `model` (the network), `models` (which a
   table has), `engines` (what computes it), `features` (the table of vectors), `extraction` (from end to end),
-  `vectors` (how they are read);
+  `following` (as images arrive), `vectors` (how they are read);
 - a question: `queries`, `results` (the poll), `report` (pages), `answers` (from end to end);
 - a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`,
   `histograms` and `calibration_page` (what is shown), `calibration` (from end to end);

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import formats, notes, storage, tables, vectors
+from dedup import delivery, formats, notes, storage, tables, vectors
 from dedup.errors import UsageError
 
 WIDTH = 8
@@ -138,3 +138,28 @@ def _is(location: str, name: str) -> bool:
     if formats.is_name(location):
         return formats.CATALOG.provider(location) == name
     return storage.read(f"{location}/_format").decode() == name
+
+
+def test_a_stream_tells_of_each_part_that_is_added(spark: SparkSession, location: str, tmp_path: Path) -> None:
+    if delivery.context(spark) is None:
+        pytest.skip("streams need a SparkContext")
+
+    def told() -> set[str]:
+        """Return the parts that have come since the last call."""
+        found: set[str] = set()
+
+        def note(rows: DataFrame, _: int) -> None:
+            found.update(row["part"] for row in rows.distinct().collect())
+
+        writer = tables.arriving(spark, location, "features").writeStream.foreachBatch(note)
+        writer = writer.option("checkpointLocation", f"file://{tmp_path}/known").trigger(availableNow=True)
+        writer.start().awaitTermination()
+        return found
+
+    first = tables.append(features(spark, 0, 10), location, "features")
+    assert told() == {first}
+    assert told() == set()
+    second = tables.append(features(spark, 10, 15), location, "features")
+    tables.drop(spark, location, "features", [first])
+    third = tables.append(features(spark, 15, 16), location, "features")
+    assert told() - {first} == {second, third}

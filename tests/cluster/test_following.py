@@ -1,0 +1,72 @@
+"""A job that follows, killed and started again: what arrives is in the tables exactly once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pyarrow.dataset
+from tests.cluster.conftest import bad_use, kill, started_by, vectors, wait_for
+from tests.cluster.test_jobs import Submit
+from tests.samples import WEIGHTS
+
+
+def rows(folder: Path) -> Counter[tuple[str, str]]:
+    """Return how often each path is in a table of images with each hash, as a reader without Spark finds it."""
+    found: Counter[tuple[str, str]] = Counter()
+    for mark in folder.glob("part=*/_SUCCESS"):
+        part = pyarrow.dataset.dataset(mark.parent, format="parquet", exclude_invalid_files=True)
+        found.update((row["path"], row["sha256"]) for row in part.to_table(["path", "sha256"]).to_pylist())
+    return found
+
+
+def _parts(table: Path) -> list[Path]:
+    return [*(table / "images").glob("part=*")]
+
+
+def _has(table: Path, files: int, job: subprocess.Popen[str]) -> bool:
+    return job.poll() is not None or len(rows(table / "images")) >= files
+
+
+def test_a_job_that_follows_is_killed_twice_and_takes_in_each_file_once(
+    submit: Submit, images: Path, local: Path, tmp_path: Path
+) -> None:
+    source, table, features = tmp_path / "in", tmp_path / "table", tmp_path / "features"
+    source.mkdir()
+    paths = sorted(images.rglob("*.png"))[:40]
+
+    def arrive(first: int, last: int) -> None:
+        for path in paths[first:last]:
+            shutil.copy(path, source)
+
+    into = ("ingest", "--images", f"{source}/*.png", "--table", str(table), "--follow")
+    arrive(0, 10)
+    for there in (10, 20):
+        job = submit(*into, "1 second")
+        wait_for("what was there", partial(_has, table, there, job), 120)
+        assert job.poll() is None, job.communicate()
+        parts = len(_parts(table))
+        arrive(there, there + 10)
+        wait_for("the next part", lambda: len(_parts(table)) > parts, 120)  # noqa: B023 - it has ended before the next
+        kill(job.pid, *started_by(job.pid))
+        job.communicate(timeout=60)
+    arrive(30, 40)
+    job = submit(*into, "now")
+    out, err = job.communicate(timeout=120)
+    assert job.returncode == 0, err
+    assert "40 files = 40 in the table + 0 rejected" in out
+    known = rows(local / "table" / "images")
+    hashes = {Path(path).name: sha256 for path, sha256 in known}
+    assert rows(table / "images") == {(f"{source}/{path.name}", hashes[path.name]): 1 for path in paths}
+
+    job = submit("extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS, "--follow", "now")
+    out, err = job.communicate(timeout=300)
+    assert job.returncode == 0, err
+    assert "40 contents = 40 computed + 0 known" in out
+    of_all = vectors(local / "features")
+    assert vectors(features) == {hashes[path.name]: of_all[hashes[path.name]] for path in paths}
+
+    assert "possible are now, and times such as '30 seconds'" in bad_use(submit(*into, "whenever"))
