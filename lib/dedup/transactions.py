@@ -110,6 +110,10 @@ class Delta(_Transacted):
         writer = rows.write.format("delta").mode("overwrite" if replace else "append")
         writer.options(**{name: value for name, value in options.items() if name == "compression"}).save(path)
 
+    def stream(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
+        reader = spark.readStream.format("delta").options(**_ONLY_ADDED)
+        return reader.load(storage.spark_path(folder)).select(*columns.names)
+
     def _named(self, spark: SparkSession, folder: str) -> str:
         path = storage.spark_path(folder).replace("`", "``")
         return f"delta.`{path}`"
