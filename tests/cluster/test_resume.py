@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 from tests.cluster.conftest import Cluster, command, kill, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
@@ -108,6 +111,36 @@ def test_an_extract_killed_at_several_moments_ends_in_the_same_bytes(
     said = finished(start())
     assert computed(said) == 0
     assert {path.relative_to(features): path.stat().st_mtime_ns for path in made.rglob("*")} == before_all
+
+
+def in_delta(folder: Path) -> dict[str, bytes]:
+    """Return the features of a Delta table by hash, as its log says."""
+    files: set[str] = set()
+    for commit in sorted((folder / "_delta_log").glob("*.json")):
+        for line in commit.read_text().splitlines():
+            action = json.loads(line)
+            files |= {action["add"]["path"]} if "add" in action else set()
+            files -= {action["remove"]["path"]} if "remove" in action else set()
+    read = [pyarrow.parquet.read_table(folder / unquote(file), partitioning=None) for file in sorted(files)]
+    rows = [row for table in read for row in table.select(["sha256", "features"]).to_pylist()]
+    assert len({row["sha256"] for row in rows}) == len(rows), "one row for each content"
+    return {row["sha256"]: row["features"] for row in rows}
+
+
+def test_an_extract_into_delta_that_is_killed_goes_on_from_its_last_transaction(
+    submit: Submit, local: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    made = tmp_path / "features" / "features"
+
+    def start() -> Job:
+        job = ("extract", "--table", f"{local}/table", "--features", f"{tmp_path}/features", "--weights", WEIGHTS)
+        return submit(*ONE_CORE, *job, "--format", "delta")
+
+    killed(start(), both, lambda: len([*(made / "_delta_log").glob("*.json")]) > 1)  # the first one makes the table
+    durable = in_delta(made)
+    assert 0 < len(durable) < 120
+    assert computed(finished(start())) == 120 - len(durable)
+    assert in_delta(made) == whole
 
 
 def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(
