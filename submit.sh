@@ -2,8 +2,9 @@
 # The one entry. ./submit.sh --help says how to use it.
 #
 # Variables: MASTER (default local[*]), DEDUP_VENV (default .venv beside this file), DEDUP_BENCH_VENV (.venv-bench),
-# JAVA_HOME, PYTHON (the interpreter that makes the environment), PYSPARK_PYTHON (the workers' Python where it is not
-# the environment's), AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE (which S3: docs/running.md), DEDUP_LOG (json: docs/observability.md).
+# DEDUP_SPARK (the release of Spark: conf/releases.txt), JAVA_HOME, PYTHON (the interpreter that makes the environment),
+# PYSPARK_PYTHON (the workers' Python where it is not the environment's), AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE
+# (which S3: docs/running.md), DEDUP_LOG (json: docs/observability.md).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -33,7 +34,8 @@ jobs:
 ./submit.sh JOB --help teaches a job. What stands before JOB goes to spark-submit:
   ./submit.sh --master yarn --num-executors 20 extract --table hdfs:///lake --features hdfs:///features
 The master chooses the properties file: conf/local.conf, standalone.conf, yarn.conf or kubernetes.conf; --properties-file
-takes another. Options after JOB are the job's. The exit code is Spark's: 0 done, 2 bad use (one line says what), else failed.
+takes another. DEDUP_SPARK=4.1 takes that release of Spark, and for test DEDUP_SPARK=all each in turn (conf/releases.txt).
+Options after JOB are the job's. The exit code is Spark's: 0 done, 2 bad use (one line says what), else failed.
 EOF
 }
 
@@ -48,6 +50,40 @@ find_python() {
   fail "Python 3.11 or newer with its venv module is needed (Debian, Ubuntu: apt-get install python3-venv; or set PYTHON)"
 }
 
+# The releases of Spark that have $1: pyspark (all of them), delta or iceberg.
+releases() {
+  local name pyspark delta iceberg found=()
+  while read -r name pyspark delta iceberg; do
+    [[ $name == "#"* || ${!1} == - ]] || found+=("$name")
+  done <"$root/conf/releases.txt"
+  printf '%s' "${found[*]}"
+}
+
+# What conf/releases.txt says of the release: sets pyspark, delta and iceberg.
+read_release() {
+  local name
+  while read -r name pyspark delta iceberg; do
+    [ "$name" != "$release" ] || return 0
+  done <"$root/conf/releases.txt"
+  fail "DEDUP_SPARK=$release: possible are $(releases pyspark), and all for test"
+}
+
+# All releases in turn, each as if it were the only one: the last lines say which passed.
+test_all() {
+  local one code=0 told=()
+  for one in $(releases pyspark); do
+    say "Spark $one:"
+    if DEDUP_SPARK=$one "$root/submit.sh" test "$@"; then
+      told+=("Spark $one: passed")
+    else
+      told+=("Spark $one: failed")
+      code=1
+    fi
+  done
+  printf '%s\n' "${told[@]}"
+  exit "$code"
+}
+
 # The environment is made once, and again when requirements.txt changes.
 ensure_environment() {
   local python stamp
@@ -57,6 +93,21 @@ ensure_environment() {
     say "making the Python environment in $venv: this takes a few minutes, once"
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$root/requirements.txt"
+    printf '%s\n' "$stamp" >"$venv/.requirements"
+  fi
+}
+
+# A release other than that of requirements.txt is in an environment of its own, which has all else from the first.
+ensure_release() {
+  local stamp
+  venv=$first/spark-$release
+  stamp="$pyspark $(cat "$first/.requirements")"
+  if [ "$(cat "$venv/.requirements" 2>/dev/null)" != "$stamp" ]; then
+    say "adding PySpark $pyspark in $venv, once"
+    "$first/bin/python" -m venv --clear "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "pyspark==$pyspark"
+    "$first/bin/python" -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+      >"$(echo "$venv"/lib/python3*/site-packages)/first.pth"
     printf '%s\n' "$stamp" >"$venv/.requirements"
   fi
 }
@@ -109,28 +160,36 @@ EOF
 }
 
 # Spark comes without the libraries for s3a: locations, Delta and Iceberg: conf/NAME.xml says what they are. One is
-# fetched once, by the Ivy that PySpark holds, into a folder that is there only when it is whole. Adds it to own_jars,
-# unless the user names one that holds $2.
-add_library() {
-  local name=$1 jar=$2 what=$3 folder part hadoop spark java=${JAVA_HOME:+$JAVA_HOME/bin/}java
-  [[ "$own_jars ${options[*]:-}" != *$jar* ]] || return 0
-  ! grep -qs "$jar" "$own_properties" || return 0
-  hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
-  hadoop=${hadoop#hadoop-client-api-}
-  spark=$(basename "$SPARK_HOME"/jars/spark-core_2.13-*.jar .jar)
-  spark=${spark#spark-core_2.13-}
-  folder=$venv/$name-$spark-$(cksum <"$root/conf/$name.xml" | tr ' ' -)
-  if [ ! -d "$folder" ]; then
-    say "fetching the library by which Spark reads $what, once"
-    part=$folder.$$
-    mkdir -p "$part"
-    "$java" -Dhadoop="$hadoop" -Dspark="${spark%.*}" -cp "$(echo "$SPARK_HOME"/jars/ivy-*.jar)" org.apache.ivy.Main -warn \
-      -ivy "$root/conf/$name.xml" -cache "$part/cache" -types jar bundle -retrieve "$part/[artifact]-[revision].[ext]" \
-      >"$part/log" 2>&1 ||
-      fail "no library for $what under Spark $spark was found, $part/log says why: try again, or name your own by --jars or --packages"
-    rm -rf "$part/cache" "$part/log"
-    mv -T "$part" "$folder" 2>/dev/null || rm -rf "$part" # another call was as fast
+# fetched once, by the Ivy that PySpark holds, into a folder that is there only when it is whole. Sets folder, or missing
+# to why there is none.
+fetch_library() {
+  local name=$1 rev=$2 what=$3 part java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+  if [ "$rev" = - ]; then
+    missing="there is no library for $what under Spark $release (set DEDUP_SPARK to one of $(releases "$name"))"
+    return 1
   fi
+  folder=$venv/$name-$rev-spark-$release-$(cksum <"$root/conf/$name.xml" | tr ' ' -)
+  [ ! -d "$folder" ] || return 0
+  say "fetching the library by which Spark reads $what, once"
+  part=$folder.$$
+  mkdir -p "$part"
+  if ! "$java" -Drev="$rev" -Dspark="$release" -cp "$(echo "$SPARK_HOME"/jars/ivy-*.jar)" org.apache.ivy.Main -warn \
+    -ivy "$root/conf/$name.xml" -cache "$part/cache" -types jar bundle -retrieve "$part/[artifact]-[revision].[ext]" \
+    >"$folder.log" 2>&1; then
+    rm -rf "$part"
+    missing="the library for $what under Spark $release could not be fetched (try again; $folder.log says why)"
+    return 1
+  fi
+  rm -rf "$part/cache" "$folder.log"
+  mv -T "$part" "$folder" 2>/dev/null || rm -rf "$part" # another call was as fast
+}
+
+# Adds a library to own_jars, unless the user names one that holds $4.
+add_library() {
+  local folder missing
+  [[ "$own_jars ${options[*]:-}" != *$4* ]] || return 0
+  ! grep -qs "$4" "$own_properties" || return 0
+  fetch_library "$1" "$2" "$3" || fail "$missing, or name your own by --jars or --packages"
   own_jars=${own_jars:+$own_jars,}$(printf '%s,' "$folder"/*.jar)
   own_jars=${own_jars%,}
 }
@@ -185,9 +244,17 @@ done
 [[ ${AWS_ENDPOINT_URL_S3:-}${AWS_ENDPOINT_URL:-} != *@* ]] ||
   fail "the variable of the endpoint cannot hold a name and a key: it becomes an option, which others can see"
 
+pinned=$(sed -n 's/^pyspark==\([0-9]*\.[0-9]*\)\..*/\1/p' "$root/requirements.txt")
+release=${DEDUP_SPARK:-$pinned}
+[ "$job $release" != "test all" ] || test_all "$@"
+read_release
+
 [ "$job" != bench ] || venv=${DEDUP_BENCH_VENV:-$root/.venv-bench}
+first=$venv
 ensure_environment
 ensure_java
+[ "$job" != bench ] || ensure_contestants
+[ "$release" = "$pinned" ] || ensure_release
 if [ "$deploy_mode" = client ]; then
   export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$venv/bin/python}
   export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$venv/bin/python}
@@ -198,16 +265,19 @@ export SPARK_HOME
 
 if [ "$job" = test ]; then
   cd "$root"
-  add_library delta delta-spark "Delta tables (13 MB)" # tests of tables run in the session that they all share
-  "$venv/bin/python" -m ruff check .
-  "$venv/bin/python" -m ruff format --check .
-  "$venv/bin/python" -m mypy
+  for name in delta iceberg; do # tests of tables run in the session that they all share
+    fetch_library "$name" "${!name}" "${name^} tables" || say "$missing: the tests of such tables are skipped"
+  done
+  if [ "$release" = "$pinned" ]; then
+    "$venv/bin/python" -m ruff check .
+    "$venv/bin/python" -m ruff format --check .
+    "$venv/bin/python" -m mypy
+  fi
   exec "$venv/bin/python" -m pytest -n 2 --dist loadfile "$@" # a file's tests share what is made for them
 fi
 
 if [ "$job" = bench ]; then
-  ensure_contestants
-  export DEDUP_VENV=$venv # the jobs that it runs are measured in the same environment
+  export DEDUP_VENV=$first # the jobs that it runs are measured in the same environment
   exec "$venv/bin/python" "$root/benchmarks/speed.py" "$@"
 fi
 
@@ -227,15 +297,16 @@ esac
   options=(--driver-java-options "\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\"" "${options[@]}")
 
 defaults=()
-case "$*" in *s3a://*) add_library s3a hadoop-aws "s3a: locations (19 MB)" ;; esac
+hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
+case "$*" in *s3a://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
 case " $* " in
   *" --format delta "* | *" --format=delta "*)
-    add_library delta delta-spark "Delta tables (13 MB)"
+    add_library delta "$delta" "Delta tables" delta-spark
     defaults+=(--conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension
       --conf spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog)
     ;;
   *" --format iceberg "* | *" --format=iceberg "*)
-    add_library iceberg iceberg-spark-runtime "Iceberg tables (48 MB)"
+    add_library iceberg "$iceberg" "Iceberg tables" iceberg-spark-runtime
     defaults+=(--conf spark.sql.extensions=org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions)
     ;;
 esac

@@ -20,8 +20,13 @@ The modules follow the data, and each imports only what stands before it:
   `pairs` (those that are), `groups`, `search` (all near pairs of a lake), `keepers` (which file stays),
   `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the next run must know), `deduplication`
   (from end to end);
-- the edge: `console`, `counters` (what was counted, as a table and as JSON), `job` (what all jobs do alike), `notebook`
-  (what all notebooks do), `demo` (altered copies, hidden and looked for).
+- the edge: `releases` (of Spark), `console`, `counters` (what was counted, as a table and as JSON), `job` (what all
+  jobs do alike), `notebook` (what all notebooks do), `demo` (altered copies, hidden and looked for).
 """
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 -- a driver elsewhere, or a notebook, has a Python of its own
+    raise ImportError(f"DeDup needs Python 3.11 or newer; this is {sys.version.split()[0]}")
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
-from dedup import following, formats, logs, model, weights
+from dedup import following, formats, logs, model, releases, weights
 from dedup.arithmetic import PRECISIONS
 from dedup.counters import Record, Step
 from dedup.errors import Outage, UsageError
@@ -135,6 +135,7 @@ def run(main: Callable[[], object]) -> NoReturn:
     global _record
     _record = Record("")
     try:
+        releases.require_client()
         logs.begin()
         main()
         if table := _record.table():
@@ -230,4 +231,6 @@ _REPORTS = (
 
 def session(name: str) -> SparkSession:
     """Return the session. Code sets no resources: what code sets, a user's submit flags could not override."""
-    return SparkSession.builder.appName(f"dedup {name}").getOrCreate()
+    spark = SparkSession.builder.appName(f"dedup {name}").getOrCreate()
+    releases.require(spark)
+    return spark

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 
-from pyspark.logger.logger import JSONFormatter
 from tqdm import tqdm
 
 from dedup.errors import UsageError
@@ -39,12 +38,14 @@ class _Plain(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
 
 
-class _Json(JSONFormatter):
+def _json() -> logging.Formatter:
     """Lines as those of Spark: ts, level, logger, msg, context, and exception where there is one."""
+    from pyspark.logger.logger import JSONFormatter  # Spark 3 has none, and is to be told so by `releases`
 
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
+    lines = JSONFormatter()
+    lines.converter = time.gmtime
+    lines.default_time_format, lines.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
+    return lines
 
 
 class _Stderr(logging.Handler):
@@ -78,7 +79,7 @@ def begin() -> None:
     style = os.environ.get(VARIABLE) or STYLES[0]
     if style not in STYLES:
         raise UsageError(f"{VARIABLE}={style}: possible are {', '.join(STYLES)}")
-    _stderr.setFormatter(_Json() if structured() else _Plain())
+    _stderr.setFormatter(_json() if structured() else _Plain())
     logging.getLogger().addHandler(_stderr)  # once, however often
     logging.getLogger(__package__).setLevel(logging.INFO)
     logging.captureWarnings(structured())

@@ -7,7 +7,7 @@ import logging
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from dedup import storage
+from dedup import releases, storage
 from dedup.counters import Counts
 
 PROPERTIES = {
@@ -28,7 +28,13 @@ def prepare(spark: SparkSession) -> list[str]:
     ----------
     spark
         The notebook's session.
+
+    Raises
+    ------
+    UsageError
+        If its release of Spark is too old.
     """
+    releases.require(spark)
     refused = []
     for name, value in PROPERTIES.items():
         try:

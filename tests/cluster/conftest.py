@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
+from tests.libraries import RELEASE
 from tests.samples import ROOT, WEIGHTS, make_images
 
 
@@ -109,10 +110,12 @@ def on(cluster: Cluster) -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what a user's shell holds: nothing that would make the library importable."""
-    kept = {
-        key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "SPARK_HOME", "PYSPARK_PYTHON"}
-    }
-    return kept | {"DEDUP_VENV": str(Path(sys.executable).parent.parent)}
+    others = {"PYTHONPATH", "SPARK_HOME", "PYSPARK_PYTHON", "DEDUP_SPARK"}
+    kept = {key: value for key, value in os.environ.items() if key not in others}
+    used = Path(sys.prefix)
+    if used.name == f"spark-{RELEASE}":  # beside what it takes from the environment that it is in
+        return kept | {"DEDUP_VENV": str(used.parent), "DEDUP_SPARK": RELEASE}
+    return kept | {"DEDUP_VENV": str(used)}
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import Cluster, bad_use, on, vectors, wait_for
+from tests.libraries import missing
 from tests.samples import WEIGHTS
 
 from dedup.claims import claimed
@@ -64,6 +65,21 @@ def test_a_query_through_submit_answers_and_names_the_page(
     assert query.returncode == 0, err
     assert f"report: {tmp_path}/report/report.html" in out
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["delta", "iceberg"])
+def test_a_format_that_is_asked_for_comes_with_its_library(
+    name: str, submit: Submit, images: Path, tmp_path: Path
+) -> None:
+    if why := missing(name):
+        pytest.skip(why)
+    ingest = ("ingest", "--images", str(images / "set 0"), "--table", f"{tmp_path}/table", "--format", name)
+    for said in ("30 read + 0 known", "0 read + 30 known"):
+        job = submit(*ingest)
+        out, err = job.communicate(timeout=300)
+        assert job.returncode == 0, err
+        assert said in out
+    assert (tmp_path / "table" / "_format").read_text() == name
 
 
 @pytest.mark.parametrize(

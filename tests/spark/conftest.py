@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 from tests.connect import serving
+from tests.libraries import jars, missing
 from tests.samples import ROOT, WEIGHTS, Lake, make_lake
 from tests.store import Gateway, environment
 
@@ -40,6 +41,8 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def spark(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    if FORMAT in _EXTENSIONS and (why := missing(FORMAT)):
+        pytest.skip(why)
     # Python workers import the library from its sources; the cluster level proves that the zip is enough.
     os.environ["PYTHONPATH"] = str(ROOT / "lib")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -62,13 +65,13 @@ def spark(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def _properties(scratch: Path) -> dict[str, str]:
     lines = (ROOT / "conf" / "local.conf").read_text().splitlines()
     found = dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
-    jars = {name: list(Path(sys.prefix).glob(f"{name}-*/*.jar")) for name in _EXTENSIONS}
-    found["spark.jars"] = ",".join(str(jar) for some in jars.values() for jar in some)
-    found["spark.sql.extensions"] = ",".join(_EXTENSIONS[name] for name in jars if jars[name])
-    if jars["delta"]:
+    there = [name for name in _EXTENSIONS if not missing(name)]
+    found["spark.jars"] = ",".join(str(jar) for name in there for jar in jars(name))
+    found["spark.sql.extensions"] = ",".join(_EXTENSIONS[name] for name in there)
+    if "delta" in there:
         found["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
         found["spark.databricks.delta.snapshotPartitions"] = "2"
-    if jars["iceberg"]:
+    if "iceberg" in there:
         found["spark.sql.catalog.ice"] = "org.apache.iceberg.spark.SparkCatalog"
         found["spark.sql.catalog.ice.type"] = "hadoop"
         found["spark.sql.catalog.ice.warehouse"] = str(scratch / "ice")

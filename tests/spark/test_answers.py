@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.samples import Lake, picture
 
-from dedup import answers, models, tables
+from dedup import answers, formats, models, tables
 from dedup.answers import Question
 from dedup.errors import UsageError
 from dedup.model import Model
@@ -79,7 +79,8 @@ def test_the_same_question_gives_the_same_page(spark: SparkSession, lake: Lake, 
     question = Question(lake.features, [str(lake.images / "set 2")], str(tmp_path))
     first = Path(answers.ask(spark, question, without(lake)).page).read_bytes()
     assert Path(answers.ask(spark, question, without(lake)).page).read_bytes() == first
-    assert len(list((tmp_path / "results").glob("part=*"))) == 1, "results are replaced, not added to"
+    written = formats.of(str(tmp_path)).parts(spark, f"{tmp_path}/results")
+    assert len(written) == 1, "results are replaced, not added to"
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,12 @@ def test_a_vector_is_what_the_network_makes_of_the_decoded_file(spark: SparkSess
     predict = engines.ENGINES["ncnn"].load(model.weights.flat, model.arithmetic, 32, 2)
     for row in rows:
         if row["sha256"] in found:
-            expected = predict(pixels.decode(row["content"]).pixels[None])[0]
+            expected = predict(pixels.decode(bytes(row["content"])).pixels[None])[0]
             np.testing.assert_array_equal(np.frombuffer(found[row["sha256"]], "<f4"), expected)
 
 
 def test_a_content_has_the_digest_of_its_decoded_file(spark: SparkSession, lake: Lake) -> None:
-    contents = {row["sha256"]: row["content"] for row in tables.read(spark, lake.table, "images").collect()}
+    contents = {row["sha256"]: bytes(row["content"]) for row in tables.read(spark, lake.table, "images").collect()}
     found = tables.read(spark, lake.features, "features").select("sha256", "pixels").collect()
     assert {row["pixels"] for row in found} != {None}
     for sha256, digest in found:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from tests.libraries import missing
 
 from dedup import delivery, formats, notes, storage, tables, vectors
 from dedup.errors import UsageError
@@ -23,8 +24,8 @@ WIDTH = 8
 def location(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> str:
     """Return a location that was begun in each format, in a folder whose name is not simple."""
     name, _, catalog = request.param.partition(" ")
-    if name != "parquet" and name not in str(spark.conf.get("spark.jars", "")):
-        pytest.skip(f"no library for {name}")
+    if name != "parquet" and (why := missing(name)):
+        pytest.skip(why)
     where = str(tmp_path / "a lake, 100% =ü+")
     if catalog:
         schema = {"delta": "spark_catalog.default", "iceberg": "ice.photos"}[name]

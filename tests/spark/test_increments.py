@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
 
-from dedup import answers, extraction, features, images, models, storage, tables
+from dedup import answers, extraction, features, formats, images, models, storage, tables
 from dedup.errors import UsageError
 from dedup.model import Model
 
@@ -130,7 +130,8 @@ def test_files_that_are_gone_do_not_vote_and_are_not_asked_for(
 
 
 def begun(location: str, table: str) -> Path:
-    """Leave a part as a run leaves it that is killed while it writes."""
+    """Leave a part of a table in Parquet as a run leaves it that is killed while it writes."""
+    formats.begin(location, "parquet")
     part = Path(location, table, "part=000099-deadbeef")
     (part / "_temporary/0").mkdir(parents=True)
     (part / "a.parquet").write_bytes(b"half of a")
@@ -165,8 +166,8 @@ def test_what_cannot_be_swept_is_left_for_the_next_run(tmp_path: Path, monkeypat
     assert not part.exists()
 
 
-def parts(location: str) -> list[str]:
-    return sorted(path.name.removeprefix("part=") for path in Path(location, "features").glob("part=*"))
+def parts(spark: SparkSession, location: str) -> list[str]:
+    return sorted(formats.of(location).parts(spark, f"{location}/features"))
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_rows_of_a_run_that_was_replaced_are_dropped(
 ) -> None:
     rows = tables.read(spark, made, "features")
     whole = vectors(rows)
-    first, second = parts(made)
+    first, second = parts(spark, made)
     # It woke up in a part that has copies of 3 contents, and others that no other part has.
     copied = rows.where(F.col("part") == first).orderBy("sha256").limit(3)
     only = rows.where(F.col("part") == second).orderBy("sha256").limit(more)
@@ -202,9 +203,9 @@ def test_rows_of_a_run_that_was_replaced_are_dropped(
     done = extraction.extract(spark, lake.table, made, model)
     assert (done.described, done.rejected, done.computed) == (22, 4, 0)
     assert vectors(tables.read(spark, made, "features")) == whole
-    assert late not in parts(made)
-    assert models.one(made, None).parts == tuple(parts(made))
-    assert len(parts(made)) == 2
+    assert late not in parts(spark, made)
+    assert models.one(made, None).parts == tuple(parts(spark, made))
+    assert len(parts(spark, made)) == 2
 
 
 def test_rows_that_come_after_the_end_count_for_nobody(
@@ -217,14 +218,14 @@ def test_rows_that_come_after_the_end_count_for_nobody(
     assert vectors(features.live(spark, made, models.one(made, None))) == whole
     extraction.extract(spark, lake.table, made, model)
     assert vectors(tables.read(spark, made, "features")) == whole
-    assert late not in parts(made)
+    assert late not in parts(spark, made)
 
 
 def test_a_table_with_copies_is_not_complete_and_a_repair_that_is_stopped_loses_nothing(
     spark: SparkSession, lake: Lake, model: Model, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = vectors(tables.read(spark, made, "features"))
-    second = parts(made)[1]
+    second = parts(spark, made)[1]
     rows = tables.read(spark, made, "features")
     copied = rows.where(F.col("part") != second).limit(3)
     tables.append(copied.union(rows.where(F.col("part") == second)), made, "features")

@@ -28,7 +28,7 @@ def submit(root: Path, tmp_path: Path) -> Submit:
         environment = (
             os.environ
             | {name: os.fspath(venv) for name in ("DEDUP_VENV", "DEDUP_BENCH_VENV")}
-            | {"JAVA_HOME": os.fspath(tmp_path)}
+            | {"JAVA_HOME": os.fspath(tmp_path), "DEDUP_SPARK": ""}
             | variables
         )
         command = [os.fspath(root / "submit.sh"), *words]
@@ -95,7 +95,7 @@ def make_java(home: Path, modules: str, version: str) -> None:
     java.parent.mkdir()
     listed = "\\n".join(modules.split())
     java.write_text(
-        f"#!/bin/sh\ncase $1 in\n--list-modules) printf '{listed}\\n';;\n"
+        f"#!/bin/sh\ncase $* in\n--list-modules) printf '{listed}\\n';;\n*org.apache.ivy.Main*) exit 1;;\n"
         f"*) echo '    java.specification.version = {version}' >&2;;\nesac\n"
     )
     java.chmod(0o755)
@@ -154,3 +154,74 @@ def test_a_java_that_can_start_spark_is_taken(submit: Submit, tmp_path: Path) ->
     assert done.returncode != 0  # it ends later: there is no Python in the environment
     assert "JDK" not in done.stderr
     assert "/venv/bin/python" in done.stderr
+
+
+@pytest.fixture
+def made(submit: Submit, root: Path, tmp_path: Path) -> Submit:
+    """Run submit.sh where Java and all environments are there, and nothing can be fetched; the tests fail under 4.1."""
+    make_java(tmp_path, "java.base@17 jdk.incubator.vector@17", "17")
+    first = tmp_path / "venv"
+    stamp = (first / ".requirements").read_text()
+    for line in (root / "conf" / "releases.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            release, pyspark, *_ = line.split()
+            (first / f"spark-{release}").mkdir()
+            (first / f"spark-{release}" / ".requirements").write_text(f"{pyspark} {stamp}")
+    for environment in [first, *first.glob("spark-*")]:
+        python = environment / "bin" / "python"
+        python.parent.mkdir()
+        python.write_text(
+            f"#!/bin/sh\ncase $* in\n*find_spec*) echo '{tmp_path}/pyspark';;\n"
+            f"*pytest*) echo '{environment.name}' \"$@\"; test '{environment.name}' != spark-4.1;;\nesac\n"
+        )
+        python.chmod(0o755)
+    return submit
+
+
+@pytest.mark.parametrize("release", ["3.5", "4.2.0", "all"])
+def test_a_release_of_spark_that_is_none_is_one_line(submit: Submit, release: str) -> None:
+    done = submit("query", DEDUP_SPARK=release)
+    assert (done.returncode, done.stdout) == (BAD_USE, "")
+    assert done.stderr == f"error: DEDUP_SPARK={release}: possible are 4.0 4.1 4.2 4.3, and all for test\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "name", "those"),
+    [("4.2", "iceberg", "4.0 4.1"), ("4.3", "iceberg", "4.0 4.1"), ("4.3", "delta", "4.0 4.1 4.2")],
+)
+def test_a_format_without_a_library_says_which_releases_have_one(
+    made: Submit, release: str, name: str, those: str
+) -> None:
+    done = made("query", f"--format={name}", DEDUP_SPARK=release)
+    assert (done.returncode, done.stdout) == (BAD_USE, "")
+    assert done.stderr == (
+        f"error: there is no library for {name.title()} tables under Spark {release} "
+        f"(set DEDUP_SPARK to one of {those}), or name your own by --jars or --packages\n"
+    )
+
+
+def test_a_library_that_cannot_be_fetched_ends_a_job_and_leaves_nothing(made: Submit, tmp_path: Path) -> None:
+    done = made("query", "--format", "delta")
+    assert done.returncode == BAD_USE
+    assert "error: the library for Delta tables under Spark 4.2 could not be fetched (try again; " in done.stderr
+    (log,) = (tmp_path / "venv").glob("delta-*")
+    assert str(log) in done.stderr
+
+
+def test_tests_go_on_without_the_libraries_of_tables(made: Submit) -> None:
+    done = made("test", "tests/unit", "-k", "dice")
+    assert (done.returncode, done.stdout) == (0, "venv -m pytest tests/unit -k dice\n")
+    said = [line for line in done.stderr.splitlines() if line.endswith(": the tests of such tables are skipped")]
+    assert [line.partition(" tables")[0] for line in said] == [
+        "the library for Delta",
+        "there is no library for Iceberg",
+    ]
+
+
+def test_all_releases_are_tested_in_turn(made: Submit) -> None:
+    done = made("test", "tests/spark", DEDUP_SPARK="all")
+    assert done.returncode == 1
+    words = "-m pytest tests/spark"
+    ran = [f"{environment} {words}" for environment in ("spark-4.0", "spark-4.1", "venv", "spark-4.3")]
+    told = [f"Spark 4.{minor}: {'failed' if minor == 1 else 'passed'}" for minor in range(4)]
+    assert done.stdout.splitlines() == ran + told

@@ -1,0 +1,32 @@
+"""The libraries for tables under the PySpark that runs the tests: which exist, and which submit.sh has fetched."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pyspark
+from tests.samples import ROOT
+
+RELEASES = {
+    words[0]: dict(zip(("pyspark", "delta", "iceberg"), words[1:], strict=True))
+    for line in (ROOT / "conf" / "releases.txt").read_text().splitlines()
+    if not line.startswith("#") and (words := line.split())
+}
+"""What stands for each release of Spark: a PySpark, and the versions of the libraries, "-" where there is none."""
+
+RELEASE = ".".join(pyspark.__version__.split(".")[:2])
+
+
+def jars(name: str) -> list[Path]:
+    """Return the files of a library of this release; none where it is not there."""
+    return list(Path(sys.prefix).glob(f"{name}-{RELEASES[RELEASE][name]}-spark-{RELEASE}-*/*.jar"))
+
+
+def missing(name: str) -> str | None:
+    """Return why a library is not there; None where it is."""
+    if jars(name):
+        return None
+    if RELEASES[RELEASE][name] == "-":
+        return f"{name} has no library for Spark {RELEASE} yet"
+    return f"the library of {name} has not been fetched: ./submit.sh test does that"
