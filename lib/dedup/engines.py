@@ -150,5 +150,6 @@ class Engine:
     batch_size: int  #: how many pictures it is given at a time, where there are so many
 
 
-ENGINES = {"ncnn": Engine(_ncnn, 32), "tensorflow": Engine(_tensorflow, 64)}
+# Of 32 or 64 pictures in bfloat16, cuDNN takes kernels under which some layers' bits depend on the place in the batch.
+ENGINES = {"ncnn": Engine(_ncnn, 32), "tensorflow": Engine(_tensorflow, 128)}
 """Every engine, by name."""

@@ -200,7 +200,9 @@ def _list(files: DataFrame, table: str, location: str) -> None:
     """Leave the table of images, without bytes, beside the features, unless they are beside the table itself."""
     if location != table:
         with progress.step(files.sparkSession, "extract: list files"):
-            tables.replace(files.withColumn("content", F.lit(None).cast("binary")), location, "images")
+            # A bucket in few tasks: else each of the 200 that Spark makes by default writes a file into every bucket.
+            listed = rounds.spread(files).withColumn("content", F.lit(None).cast("binary"))
+            tables.replace(listed, location, "images")
 
 
 def _todo(files: DataFrame, location: str, model: str) -> DataFrame:

@@ -66,6 +66,17 @@ def test_a_table_from_before_digests_has_none_of_them(spark: SparkSession, lake:
     assert [counts for _, *counts in rows.orderBy("part").collect()] == [[20, 0], [20, 20]]
 
 
+def test_a_list_of_files_has_few_files_in_a_bucket_however_many_tasks_spark_makes(
+    spark: SparkSession, lake: Lake, tmp_path: Path
+) -> None:
+    files = images.inventory(spark, lake.table).repartition(24, "path")
+    extraction._list(files, lake.table, str(tmp_path))
+    rows = tables.read(spark, str(tmp_path), "images")
+    found = rows.select("bucket", F.input_file_name().alias("file")).distinct().groupBy("bucket").count()
+    assert rows.count() == files.count()
+    assert max(row["count"] for row in found.collect()) <= rounds.slots(spark)
+
+
 def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Model) -> None:
     before = vectors(spark, lake.features)
     done = extraction.extract(spark, lake.table, lake.features, model)
