@@ -52,7 +52,8 @@ class _Stderr(logging.Handler):
     """Writes to what stderr is at the moment, around the bars that stand there."""
 
     def format(self, record: logging.LogRecord) -> str:
-        record.context = _context | getattr(record, "context", {})
+        context = _context | getattr(record, "context", {})
+        record.context = record.kwargs = context  # Spark 4.0 has the second name for it
         if record.levelno == logging.WARNING:
             record.levelname = "WARN"  # as the JVM says
         return masked(super().format(record))
