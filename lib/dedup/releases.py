@@ -1,4 +1,4 @@
-"""The releases of Spark that the tests pass under; conf/releases.txt has what stands for each."""
+"""The releases of Spark that are supported; conf/releases.txt has what stands for each."""
 
 from __future__ import annotations
 
