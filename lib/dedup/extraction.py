@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
@@ -15,7 +15,6 @@ from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.features import Source, describe, files_of, has_bytes, under
 from dedup.files import Located
-from dedup.files import Source as Files
 from dedup.given import Given
 from dedup.images import Ingested
 from dedup.model import Model
@@ -77,10 +76,9 @@ def updating(
     """
     table, location = formats.located(table), formats.located(location)
     formats.require_writable(location)
-    with delivery.described(spark, "extract"):
-        with _opened(spark, table, growing) as source:
-            if isinstance(source, Given) and location == table:
-                raise UsageError(f"{location} holds a table of images of others: choose another place for the features")
+    with delivery.described(spark, "extract"), _opened(spark, table, growing) as first:
+        if isinstance(first, Given) and location == table:
+            raise UsageError(f"{location} holds a table of images of others: choose another place for the features")
         there = location != table and tables.exists(location, "images")
         if there and has_bytes(tables.read(spark, location, "images")):
             raise UsageError(
@@ -90,22 +88,16 @@ def updating(
             formats.begin(location, format)
 
             def update() -> Extracted:
-                with _opened(spark, table, growing) as source:
-                    return _update(spark, source, table, location, model, claim)
+                # What grows is looked at anew each time.
+                with _opened(spark, table, growing) if growing else nullcontext(first) as source:
+                    if not isinstance(source, Given):
+                        return _extract(spark, table, location, models.begun(model, location), claim, source)
+                    images.some(images.take(spark, source, location, keep_bytes=False, claim=claim), table)
+                    made = _extract(spark, location, location, models.begun(model, location), claim, source)
+                    images.finish(location)
+                    return made
 
             yield update
-
-
-def _update(
-    spark: SparkSession, source: Source | Given, table: str, location: str, model: Model, claim: Claim
-) -> Extracted:
-    if isinstance(source, Given):
-        images.some(images.take(spark, source, location, keep_bytes=False, claim=claim), table)
-        table = location
-    made = _extract(spark, table, location, models.begun(model, location), claim, source)
-    if isinstance(source, Given):
-        images.finish(location)
-    return made
 
 
 class Extraction:
@@ -114,16 +106,17 @@ class Extraction:
     def __init__(self, spark: SparkSession, source: str, location: str, model: Model, claim: Claim) -> None:
         self._spark, self._source, self._location, self._model, self._claim = spark, source, location, model, claim
 
-    def take(self, found: Files | None = None) -> Ingested | None:
-        """Take in the files under the source, or what was found of them otherwise; None where there are none."""
-        found = found or Located(self._source, self._location)
+    def take(self) -> Ingested | None:
+        """Take in the files under the source; None where there are none."""
+        found = Located(self._source, self._location)
         return images.take(self._spark, found, self._location, keep_bytes=False, claim=self._claim)
 
     def extract(self) -> Extracted:
         """Compute the features of what was taken in."""
-        source = Source(self._spark, self._location)
-        made = _update(self._spark, source, self._location, self._location, self._model, self._claim)
-        images.finish(self._location)
+        spark, location = self._spark, self._location
+        model = models.begun(self._model, location)
+        made = _extract(spark, location, location, model, self._claim, Source(spark, location))
+        images.finish(location)
         return made
 
 

@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
             const=following.EVERY,
             metavar="EVERY",
             help="go on: take in what arrives, looked for every '30 seconds', '5 minutes' (alone: "
-            f"'{following.EVERY}'), until this is ended; {following.NOW}: what has arrived since the last such run",
+            f"'{following.EVERY}'), until this is ended; {following.NOW}: works off what is there now, and ends",
         )
 
     def add_weights(self) -> None:

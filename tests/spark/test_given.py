@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from tests.libraries import missing
 from tests.samples import make_images
 
 from dedup import answers, extraction, models, tables
@@ -25,8 +26,8 @@ def taken(spark: SparkSession, folder: Path) -> DataFrame:
 
 @pytest.fixture(params=["parquet", "delta", "delta catalog"])
 def kind(request: pytest.FixtureRequest, spark: SparkSession) -> str:
-    if "delta" in request.param and "delta" not in str(spark.conf.get("spark.jars", "")):
-        pytest.skip("no library for delta")
+    if "delta" in request.param and (why := missing("delta")):
+        pytest.skip(why)
     return str(request.param)
 
 
