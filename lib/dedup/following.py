@@ -14,7 +14,9 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException, StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -34,6 +36,8 @@ EVERY = "1 minute"
 _ATTEMPTS = 5  # to read a small table before another run replaces it
 
 _log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 def pause(text: str) -> str:
@@ -119,7 +123,7 @@ def extract(
             nonlocal made
             if not theirs:
                 tables.settle(table, "images", {row["part"] for row in rows.distinct().collect()})
-            now = _steadily(update)
+            now = steadily(update)
             if now.computed:
                 _log.info("%s contents computed", now.computed)
             # Delta hands on a large table in several batches: the first finds all that there is to do.
@@ -137,16 +141,22 @@ def _require_place(source: str) -> None:
         raise UsageError(f"{source}: no such file, folder or pattern")
 
 
-def _steadily(update: Callable[[], Extracted]) -> Extracted:
-    """Extract from a table that an ingest may be at work on, which in plain Parquet deletes what it has replaced."""
+def steadily(look: Callable[[], Result]) -> Result:
+    """Look at tables that another run may be at work on: in plain Parquet it deletes what it has replaced.
+
+    Raises
+    ------
+    Exception
+        What `look` raises, but for a file that is gone while there are attempts left.
+    """
     for _ in range(_ATTEMPTS):
         try:
-            return update()
-        except PySparkException as error:
+            return look()
+        except (PySparkException, Py4JError) as error:  # what fails in a task has no class of PySpark
             if "FILE_NOT_EXIST" not in str(error):
                 raise
-            _log.info("an ingest has replaced what was being read: once more")
-    return update()
+            _log.info("another run has replaced what was being read: once more")
+    return look()
 
 
 def _said(done: Ingested | None) -> None:

@@ -45,7 +45,7 @@ def beside(spark: SparkSession, work: Callable[[], object]) -> Iterator[None]:
 
 def wait_for(what: Callable[[], object]) -> None:
     until = time.monotonic() + 120
-    while not what():
+    while not following.steadily(what):
         assert time.monotonic() < until, "it did not come"
         time.sleep(0.3)
 
@@ -116,6 +116,17 @@ def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model
     assert (done.files, done.described, done.contents, done.computed) == (5, 5, 5, 1)
     assert len(set(contents(spark, location, model))) == len(contents(spark, location, model)) == 5
     assert extraction.extract(spark, table, location, model).computed == 0
+
+
+def test_a_table_that_is_replaced_while_it_is_read_is_read_again(spark: SparkSession, tmp_path: Path) -> None:
+    spark.range(3).coalesce(1).write.parquet(str(tmp_path / "table"))
+    began = spark.read.parquet(str(tmp_path / "table"))
+    spark.range(5).write.parquet(str(tmp_path / "new"))
+    next((tmp_path / "table").glob("*.parquet")).unlink()
+    looks = iter([began, began, spark.read.parquet(str(tmp_path / "new"))])
+    assert following.steadily(lambda: len(next(looks).collect())) == 5
+    with pytest.raises(Exception, match="FILE_NOT_EXIST"):
+        following.steadily(began.count)
 
 
 def test_features_follow_files(spark: SparkSession, model: Model, tmp_path: Path) -> None:
