@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from synthetic import BLOCK, MODEL, Lake
 
-from dedup import job, models, storage, tables
+from dedup import job, models, stores, tables
 from dedup.batches import ddl
 from dedup.rounds import BUCKET_FILES
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables go")
     options = parser.parse_args()
     spark = job.session("draw")
-    location, lake = storage.absolute(options.features), Lake(options.rows, options.seed)
+    location, lake = stores.absolute(options.features), Lake(options.rows, options.seed)
     made = models.Made(MODEL, "synthetic", "float32", (), complete=False)
     made.save(location)
     tables.replace(_images(spark, lake, options.copies), location, "images")

@@ -2,9 +2,10 @@
 
 The modules follow the data, and each imports only what stands before it:
 
-- ground: `errors`, `lines` (what may be shown), `quiet`, `logs` (what is logged, and how), `storage` (files in and
-  out), `members` and `packing` (what is in a tar or a zip), `archives` (members are files too), `parts`, `transactions`
-  and `formats` (how tables lie on a storage), `claims` (one run at a time), `notes` (what is kept beside tables),
+- ground: `errors`, `lines` (what may be shown), `quiet`, `logs` (what is logged, and how), `stores` (where files are),
+  `storage` (files in and out), `listing` (which there are), `members` and `packing` (what is in a tar or a zip),
+  `archives` (members are files too), `parts`, `transactions` and `formats` (how tables lie on a storage), `claims` (one
+  run at a time), `notes` (what is kept beside tables),
   `distances` (the five metrics), `tables` (what jobs pass to each other), `thresholds` (how near is near), `delivery`
   (how what the driver holds reaches the workers), `progress` (how far a job is), `batches` and `rounds` (how rows go
   through workers and jobs), `edits` (altered copies), `page` (what all pages look like);

@@ -15,7 +15,7 @@ from threading import Lock
 
 from pyarrow import fs
 
-from dedup import storage
+from dedup import listing, storage, stores
 from dedup.errors import Reason, Reject
 from dedup.members import Packed
 from dedup.packing import FORMATS, MAX_MEMBERS, Index, index
@@ -35,7 +35,7 @@ _AHEAD_ON_DISK = 64 << 10
 
 
 @dataclass(frozen=True)
-class Member(storage.Entry):
+class Member(listing.Entry):
     """A member that was listed, or an archive of which something could not be."""
 
     offset: int | None = None  #: where its bytes begin, if they lie in the archive as they are
@@ -50,11 +50,11 @@ class Archive:
         self._path = path
         self._lock = Lock()
         self._index: Index | None = None
-        where, name = storage.locate(path)
+        where, name = stores.locate(path)
         ending = next(ending for ending in sorted(ENDINGS, key=len, reverse=True) if path.lower().endswith(ending))
         self.format = FORMATS[ending]
         self._ahead = _AHEAD_ON_DISK if isinstance(where, fs.LocalFileSystem) else _AHEAD
-        with storage.reading(path):
+        with stores.reading(path):
             if where.get_file_info(f"{name}!").type == fs.FileType.Directory:
                 raise Reject(
                     Reason.UNREADABLE, "beside it is a folder of its name with a !, which has its members' paths"
@@ -76,7 +76,7 @@ class Archive:
             return self._index
 
     def _read_at(self, offset: int, size: int) -> bytes:
-        with storage.reading(self._path):
+        with stores.reading(self._path):
             return bytes(self._file.read_at(size, offset))
 
     def read(self, name: str, listed: Member | None) -> bytes:
@@ -140,10 +140,10 @@ def split(location: str) -> tuple[str, str | None]:
     return location, None
 
 
-def files(location: str) -> Iterator[storage.Entry]:
-    """List the files under a location as `storage.listing`, archives unopened; only these, if it goes into them."""
+def files(location: str) -> Iterator[listing.Entry]:
+    """List the files under a location as `listing.entries`, archives unopened; only these, if it goes into them."""
     outer, inside = split(location)
-    for entry in storage.listing(outer):
+    for entry in listing.entries(outer):
         if inside is None or is_archive(entry.path):
             yield entry
 
@@ -175,7 +175,7 @@ def members(path: str, inside: str | None) -> Iterator[Member]:
     literal = bool(pattern) and any(name == inside or name.startswith(f"{inside}/") for name in found.members)
     for number, (name, member) in enumerate(found.members.items()):
         names = name.split("/")
-        if names[: len(pattern)] == pattern if literal else storage.matches(names, pattern):
+        if names[: len(pattern)] == pattern if literal else listing.matches(names, pattern):
             yield _listed(f"{path}!/{name}", archive, member, number)
 
 
@@ -186,8 +186,8 @@ def _listed(path: str, archive: Archive, member: Packed | Reject, number: int) -
     return Member(path, member.length, archive.modified, offset=offset, number=number)
 
 
-def listing(location: str) -> Iterator[storage.Entry]:
-    """List every file under a location as `storage.listing` does, archives opened.
+def entries(location: str) -> Iterator[listing.Entry]:
+    """List every file under a location as `listing.entries` does, archives opened.
 
     A location may go into archives: `1.tar!/a.jpg`, `1.tar!/folder`, `*.tar!/**/*.jpg`. Without `!/`, an archive stands
     for all that is in it.
@@ -195,7 +195,7 @@ def listing(location: str) -> Iterator[storage.Entry]:
     Raises
     ------
     UsageError, Outage
-        As `storage.listing`.
+        As `listing.entries`.
     """
     inside = split(location)[1]
     for entry in files(location):
@@ -206,7 +206,7 @@ def listing(location: str) -> Iterator[storage.Entry]:
 
 
 def covers(location: str) -> Callable[[str], bool]:
-    """Return what tells of any path whether `listing` speaks for it: has it if it is there. Workers can be sent it.
+    """Return what tells of any path whether `entries` speaks for it: has it if it is there. Workers can be sent it.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def covers(location: str) -> Callable[[str], bool]:
         As `storage.exists`.
     """
     outer, inside = split(location)
-    return partial(_covers, storage.covers(outer), inside)
+    return partial(_covers, listing.covers(outer), inside)
 
 
 def _covers(outer: Callable[[str], bool], inside: str | None, path: str) -> bool:
@@ -225,7 +225,7 @@ def _covers(outer: Callable[[str], bool], inside: str | None, path: str) -> bool
 
 
 def _is_inside(name: str, inside: str) -> bool:
-    return f"{name}/".startswith(f"{inside}/") or storage.matches(name.split("/"), inside.split("/"))
+    return f"{name}/".startswith(f"{inside}/") or listing.matches(name.split("/"), inside.split("/"))
 
 
 def read(path: str, listed: Member | None = None) -> bytes:

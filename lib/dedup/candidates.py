@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, rounds, storage, vectors
+from dedup import delivery, listing, rounds, stores, vectors
 from dedup.batches import batched, ddl
 from dedup.sketches import Candidates, Doubles, Floats, Sketches, encode, products
 
@@ -162,7 +162,7 @@ def lay(
     sorted_rows = spread.sortWithinPartitions(*folders, "order", "sha256")
     kept = sorted_rows.select(*_BLOCK_COLUMNS, *folders)
     writer = kept.write.options(maxRecordsPerFile=block, compression="none")
-    writer.partitionBy(*folders).parquet(storage.spark_path(folder))
+    writer.partitionBy(*folders).parquet(stores.spark_path(folder))
     return _laid(folder, folders)
 
 
@@ -182,7 +182,7 @@ def _slice(sizes: dict[str, int]) -> Column:
 
 def _laid(folder: str, folders: list[str]) -> Layout:
     layout = Layout()
-    for path in sorted(entry.path for entry in storage.listing(folder)):
+    for path in sorted(entry.path for entry in listing.entries(folder)):
         names = path.split("/")
         if names[-1].startswith("part-"):
             values = [name.partition("=")[2] for name in names[-1 - len(folders) : -1]]
@@ -235,8 +235,8 @@ def beyond(rows: Layout, layout: Layout) -> list[Task]:
 
 @lru_cache(_READ)
 def _read(path: str) -> Sketches:
-    where, name = storage.locate(path)
-    with storage.asking(path, "cannot be read"):
+    where, name = stores.locate(path)
+    with stores.asking(path, "cannot be read"):
         table = pyarrow.parquet.read_table(name, filesystem=where, columns=_BLOCK_COLUMNS, partitioning=None)
     block = table.combine_chunks()
     codes = block.column("code").combine_chunks() if block.num_rows else pa.array([], pa.binary())
@@ -268,9 +268,9 @@ def search(spark: SparkSession, todo: list[Task], limit: Doubles, folder: str, m
     def work(_: DataFrame, first: int, last: int) -> None:
         chosen = spark.range(first, last + 1, 1, last + 1 - first)
         found = chosen.mapInArrow(partial(_search, todo=given, limit=limit, most=most), ddl(_FOUND))
-        found.write.parquet(f"{storage.spark_path(folder)}/round={first}")
+        found.write.parquet(f"{stores.spark_path(folder)}/round={first}")
 
     if todo:
         rounds.run(numbered, [(number, 1) for number in range(len(todo))], work, "deduplicate: compare", "blocks")
-        return spark.read.parquet(storage.spark_path(folder)).select(*_FOUND)
+        return spark.read.parquet(stores.spark_path(folder)).select(*_FOUND)
     return spark.createDataFrame([], ddl(_FOUND))

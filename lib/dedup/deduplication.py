@@ -30,6 +30,7 @@ from dedup import (
     search,
     sketches,
     storage,
+    stores,
     summary,
     tables,
     vectors,
@@ -59,7 +60,7 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
     keepers.check(request.policy)
     if request.way not in {None, *search.WAYS}:
         raise UsageError(f"--search {request.way}: possible are {', '.join(search.WAYS)}")
-    output = storage.absolute(request.output)
+    output = stores.absolute(request.output)
     locations = {formats.located(request.features): True}
     if request.against:
         locations.setdefault(formats.located(request.against), False)
@@ -307,7 +308,7 @@ class _Run:
         flat = _unobeyed(rows.select(*tables.SCHEMAS["manifest"].names).withColumn("link", F.to_json("link")))
         one = flat.coalesce(1).sortWithinPartitions("path")
         asis = {"ignoreLeadingWhiteSpace": False, "ignoreTrailingWhiteSpace": False}  # a name may end with a blank
-        one.write.options(header=True, escape='"', **asis).csv(f"{storage.spark_path(self._folder)}/csv")
+        one.write.options(header=True, escape='"', **asis).csv(f"{stores.spark_path(self._folder)}/csv")
         (part,) = [name for name in storage.names(f"{self._folder}/csv") if name.startswith("part-")]
         storage.move(f"{self._folder}/csv/{part}", f"{self._output}/manifest.csv")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from dedup import archives, photographs, storage
+from dedup import archives, photographs, storage, stores
 from dedup.edits import EDITS
 from dedup.errors import Reject, UsageError
 from dedup.pixels import decode, open_upright
@@ -73,8 +73,8 @@ def hide(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
         chosen = [os.fspath(folder / file.name) for file in sorted(photographs.named())]
         locations = [os.fspath(folder)]
     else:
-        chosen = [entry.path for entry in archives.listing(images) if entry.reject is None]
-        locations = [storage.absolute(images), os.fspath(folder)]
+        chosen = [entry.path for entry in archives.entries(images) if entry.reject is None]
+        locations = [stores.absolute(images), os.fspath(folder)]
     hidden: list[str] = []
     for path in chosen:
         if len(hidden) == _MOST:

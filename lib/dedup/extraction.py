@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, delivery, formats, given, images, models, progress, rounds, storage, tables
+from dedup import claims, delivery, formats, given, images, models, progress, rounds, stores, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
 from dedup.features import Source, describe, files_of, has_bytes, under
@@ -136,7 +136,7 @@ def begun(spark: SparkSession, source: str, location: str, model: Model, format:
     UsageError
         If the features cannot be written, or another run writes there.
     """
-    source, location = storage.absolute(source), formats.located(location)
+    source, location = stores.absolute(source), formats.located(location)
     with images.claimed(spark, source, location, "extract", format) as claim:
         yield Extraction(spark, source, location, model, claim)
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, rounds, storage
+from dedup import archives, rounds
 from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject
+from dedup.listing import Entry
 
 _READERS = 8
 """Files that a task reads at a time: what it waits for is mostly the storage."""
@@ -109,7 +110,7 @@ def _open(batches: Iterator[pa.RecordBatch], inside: str | None) -> Iterator[pa.
             yield record_batch([_listed(member) for member in members], _LISTED)
 
 
-def _listed(entry: storage.Entry) -> dict[str, Any]:
+def _listed(entry: Entry) -> dict[str, Any]:
     # A storage that knows no time of change must not make every file a new one: null equals nothing.
     row = {"path": entry.path, "length": entry.length, "modified": entry.modified or datetime.fromtimestamp(0, UTC)}
     offset, number = (entry.offset, entry.number) if isinstance(entry, archives.Member) else (None, 0)

@@ -20,7 +20,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException, StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
-from dedup import archives, delivery, extraction, formats, given, images, storage, tables
+from dedup import archives, delivery, extraction, formats, given, images, listing, storage, stores, tables
 from dedup.errors import UsageError
 from dedup.extraction import Extracted
 from dedup.files import Located
@@ -71,7 +71,7 @@ def ingest(
         As `images.ingest`, but not where a folder is still empty or a pattern has no match; or if the session is one of
         Spark Connect.
     """
-    source, table = storage.absolute(source), formats.located(table)
+    source, table = stores.absolute(source), formats.located(table)
     _require_place(source)
     done = Ingested(0, 0, 0, 0)
     with images.claimed(spark, source, table, "ingest", format) as claim:
@@ -137,7 +137,7 @@ def extract(
 def _require_place(source: str) -> None:
     """Make sure that there is a place where files can arrive, even if none has yet."""
     outer = archives.split(source)[0]
-    if not storage.exists(outer) and not storage.is_pattern(outer):
+    if not storage.exists(outer) and not listing.is_pattern(outer):
         raise UsageError(f"{source}: no such file, folder or pattern")
 
 

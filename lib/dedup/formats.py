@@ -6,7 +6,7 @@ import re
 
 from pyspark.errors import PySparkException
 
-from dedup import storage
+from dedup import storage, stores
 from dedup.errors import Reject, UsageError
 from dedup.parts import Format, Parquet
 from dedup.transactions import GUARDED, Catalog, Delta, Iceberg
@@ -34,7 +34,7 @@ def is_name(location: str) -> bool:
 
 def located(location: str) -> str:
     """Return the one spelling of a location of tables: a name in a catalog as it is, else an absolute path or URI."""
-    return location if is_name(location) else storage.absolute(location)
+    return location if is_name(location) else stores.absolute(location)
 
 
 def require_writable(location: str) -> None:

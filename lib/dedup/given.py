@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup import formats, rounds, storage, transactions
+from dedup import formats, rounds, storage, stores, transactions
 from dedup.errors import Reason, UsageError
 
 _KINDS = {"path": "string", "modificationTime": "timestamp", "length": "bigint", "content": "binary"}
@@ -136,7 +136,7 @@ def _found(spark: SparkSession, location: str) -> DataFrame | None:
             reader = spark.read.format(kind)
             if kind == "parquet":  # of a folder of something else, Spark would try to read the first file
                 reader = reader.option("pathGlobFilter", "*.parquet")
-            rows = reader.load(storage.spark_path(location))
+            rows = reader.load(stores.spark_path(location))
         kinds = dict(rows.dtypes)
     except AnalysisException:
         return None

@@ -15,7 +15,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from scipy.sparse import csgraph, csr_array
 
-from dedup import storage
+from dedup import storage, stores
 
 LIMIT = 1_000_000
 """How many edges the driver holds at most; with names of 64 letters it needs about 800 MB for them."""
@@ -29,8 +29,8 @@ _LINKS = pa.schema({"node": pa.string(), "link": pa.list_(pa.string())})
 
 def kept(rows: DataFrame, location: str) -> DataFrame:
     """Write rows to Parquet and return them as they are read from there: a plan of one step, computed once."""
-    rows.write.parquet(storage.spark_path(location))
-    return rows.sparkSession.read.schema(rows.schema).parquet(storage.spark_path(location))
+    rows.write.parquet(stores.spark_path(location))
+    return rows.sparkSession.read.schema(rows.schema).parquet(stores.spark_path(location))
 
 
 def components(edges: DataFrame, scratch: str, limit: int = LIMIT) -> DataFrame:
@@ -108,7 +108,7 @@ def _read_back(spark: SparkSession, table: pa.Table, location: str, columns: str
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     storage.write(location, sink.getvalue().to_pybytes())
-    return spark.read.schema(columns).parquet(storage.spark_path(location))
+    return spark.read.schema(columns).parquet(stores.spark_path(location))
 
 
 def _finished(edges: DataFrame, location: str) -> DataFrame:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, delivery, files, formats, notes, progress, rounds, storage, tables
+from dedup import claims, delivery, files, formats, notes, progress, rounds, storage, stores, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
 
@@ -61,7 +61,7 @@ def ingest(
     UsageError
         If there are no files, the table cannot be written, or another run writes there.
     """
-    source, table = storage.absolute(source), formats.located(table)
+    source, table = stores.absolute(source), formats.located(table)
     with claimed(spark, source, table, "ingest", format) as claim:
         done = some(take(spark, files.Located(source, table), table, keep_bytes, claim), source)
         finish(table)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from dedup import storage
+from dedup import stores
 from dedup.errors import UsageError
 
 LOSSLESS = frozenset({"BMP", "DIB", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TGA", "TIFF"})
@@ -90,7 +90,7 @@ def check(policy: Policy) -> None:
     for prefix in (*policy.prefer, *policy.protect):
         if not prefix:
             raise UsageError("a preferred or protected path is empty")
-        storage.locate(prefix)
+        stores.locate(prefix)
 
 
 def check_protected(policy: Policy, files: DataFrame) -> None:
@@ -119,7 +119,7 @@ def _place(prefixes: Sequence[str]) -> Column:
 
 def _under(prefix: str) -> Column:
     """Tell whether a path is a location or is below it: /a/b holds /a/b/c.jpg, and not /a/bc.jpg; 1.tar its members."""
-    location, path = storage.absolute(prefix).rstrip("/"), F.col("path")
+    location, path = stores.absolute(prefix).rstrip("/"), F.col("path")
     below = path.startswith(F.lit(f"{location}/")) | path.startswith(F.lit(f"{location}!/"))
     return (path == F.lit(location)) | below
 

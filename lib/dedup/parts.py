@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup import storage
+from dedup import storage, stores
 from dedup.errors import Outage, UsageError
 
 _log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Parquet:
         return max((int(name[5:].partition("-")[0]) for name in self._all(folder)), default=0)
 
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
-        root = storage.spark_path(folder)
+        root = stores.spark_path(folder)
         schema = T.StructType([*columns.fields, T.StructField("part", T.StringType())])
         parts = [f"{root}/{name}" for name in self._parts(folder)]
         rows = spark.read.schema(schema).option("basePath", root).parquet(*parts)
@@ -117,7 +117,7 @@ class Parquet:
     def write(
         self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
     ) -> None:
-        rows.write.options(**options).partitionBy(*by).parquet(f"{storage.spark_path(folder)}/part={part}")
+        rows.write.options(**options).partitionBy(*by).parquet(f"{stores.spark_path(folder)}/part={part}")
 
     def parts(self, spark: SparkSession, folder: str) -> set[str]:
         return {name.removeprefix("part=") for name in self._whole(folder)}
@@ -149,7 +149,7 @@ class Parquet:
     def stream(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
         # However old a file is, it is new; and what was replaced is gone, perhaps before it is looked at.
         reader = spark.readStream.schema(columns).options(maxFileAge="36500d", ignoreMissingFiles="true")
-        return reader.option("pathGlobFilter", "*.parquet").parquet(storage.spark_path(folder))
+        return reader.option("pathGlobFilter", "*.parquet").parquet(stores.spark_path(folder))
 
     def _parts(self, folder: str) -> list[str]:
         """Return the names of the parts that make up a table, oldest first."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, batches, delivery, features, images, pixels, progress, storage
+from dedup import archives, batches, delivery, features, images, listing, pixels, progress, stores
 from dedup.errors import Reject, UsageError
 from dedup.model import Model
 from dedup.models import Made
@@ -61,7 +61,7 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
     found: dict[str, list[Query]] = {}
     rejects: list[tuple[str, Reject]] = []
     for word in asked:
-        files = list(archives.listing(word))
+        files = list(archives.entries(word))
         if not files:
             continue
         found[word] = []
@@ -81,7 +81,7 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
     return list(queries.values()), rejects
 
 
-def _read(entry: storage.Entry) -> Query | tuple[str, Reject]:
+def _read(entry: listing.Entry) -> Query | tuple[str, Reject]:
     """Return the query for a file, or why it is none. The bytes are not kept: there may be thousands of files."""
     try:
         if entry.reject:
@@ -96,7 +96,7 @@ def _known(spark: SparkSession, location: str, words: list[str]) -> dict[str, li
     """Return the queries for hashes and paths that the table of images knows, by word, from one scan for all."""
     if not words:
         return {}
-    names = {word: word if re.fullmatch("[0-9a-f]{64}", word) else storage.absolute(word) for word in words}
+    names = {word: word if re.fullmatch("[0-9a-f]{64}", word) else stores.absolute(word) for word in words}
     wanted = F.broadcast(spark.createDataFrame([(name,) for name in sorted(set(names.values()))], "name string"))
     files = images.current(spark, location)
     either = (F.col("name") == F.col("path")) | (F.col("name") == F.col("sha256"))

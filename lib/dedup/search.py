@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import candidates, groups, pairs, progress, rounds, sketches, storage, tables
+from dedup import candidates, groups, pairs, progress, rounds, sketches, storage, stores, tables
 from dedup.thresholds import Thresholds
 
 EXACT_UP_TO = 300_000
@@ -121,9 +121,9 @@ class Search:
                 return self._none()
             measured = pairs.measure(once, count, self._features, self._thresholds, self._width, f"{folder}/vectors")
             near = measured.where(F.col("votes") >= self._thresholds.votes)
-            near.write.parquet(f"{storage.spark_path(folder)}/pairs")
+            near.write.parquet(f"{stores.spark_path(folder)}/pairs")
         storage.delete(f"{folder}/vectors")
-        return self._spark.read.schema(tables.SCHEMAS["pairs"]).parquet(f"{storage.spark_path(folder)}/pairs")
+        return self._spark.read.schema(tables.SCHEMAS["pairs"]).parquet(f"{stores.spark_path(folder)}/pairs")
 
     def _exactly(self) -> Found:
         folder = self._next()

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup import storage
+from dedup import storage, stores
 
 _ONLY_ADDED = {
     "skipChangeCommits": "true",  # of Delta
@@ -92,12 +92,12 @@ class Delta(_Transacted):
         file, row = F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row")
         # Else each action would read the newest version.
         now = spark.read.format("delta").option("versionAsOf", self.versions(folder) - 1)
-        return now.load(storage.spark_path(folder)).select(*columns.names, "part", file, row)
+        return now.load(stores.spark_path(folder)).select(*columns.names, "part", file, row)
 
     def write(
         self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
     ) -> None:
-        path, rows = storage.spark_path(folder), rows.withColumn("part", F.lit(part))
+        path, rows = stores.spark_path(folder), rows.withColumn("part", F.lit(part))
         for name, value in options.items():
             if name.startswith("parquet."):
                 with suppress(PySparkException):  # some sessions may set nothing: their files have other row groups
@@ -112,10 +112,10 @@ class Delta(_Transacted):
 
     def stream(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
         reader = spark.readStream.format("delta").options(**_ONLY_ADDED)
-        return reader.load(storage.spark_path(folder)).select(*columns.names)
+        return reader.load(stores.spark_path(folder)).select(*columns.names)
 
     def _named(self, spark: SparkSession, folder: str) -> str:
-        path = storage.spark_path(folder).replace("`", "``")
+        path = stores.spark_path(folder).replace("`", "``")
         return f"delta.`{path}`"
 
 
@@ -167,7 +167,7 @@ class Iceberg(_Transacted):
         catalog = f"spark.sql.catalog.dedup_{hashlib.sha256(location.encode()).hexdigest()[:12]}"
         spark.conf.set(catalog, "org.apache.iceberg.spark.SparkCatalog")
         spark.conf.set(f"{catalog}.type", "hadoop")
-        spark.conf.set(f"{catalog}.warehouse", storage.spark_path(location))
+        spark.conf.set(f"{catalog}.warehouse", stores.spark_path(location))
         spark.conf.set(f"{catalog}.cache-enabled", "false")
         return f"{catalog.rpartition('.')[2]}.{table}"
 

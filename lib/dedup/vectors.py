@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from dedup import rounds, storage
+from dedup import rounds, storage, stores
 from dedup.batches import ahead, ddl
 from dedup.errors import UsageError
 from dedup.parts import ADDRESS
@@ -104,7 +104,7 @@ def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.St
         file = unquote(uri)
         done = 0
         try:
-            where, name = storage.locate(file)
+            where, name = stores.locate(file)
             with where.open_input_file(name) as opened:
                 parquet = pyarrow.parquet.ParquetFile(opened)
                 _require_columns(parquet.schema_arrow)
@@ -112,7 +112,7 @@ def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.St
                     yield some.column("sha256"), matrix(some.column("features"), width)
                     done += some.num_rows
         except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
-            raise storage.refused(file, error, "a file of features cannot be read") from error
+            raise stores.refused(file, error, "a file of features cannot be read") from error
         if done < len(rows):
             raise UsageError(f"{file}: a file of features has other rows than when it was listed")
 
@@ -217,7 +217,7 @@ def store(features: DataFrame, wanted: DataFrame, folder: str) -> DataFrame:
     folder
         Where the files go.
     """
-    place = f"{storage.spark_path(folder)}/addresses"
+    place = f"{stores.spark_path(folder)}/addresses"
     for rows in chosen(features, wanted):
         stored = rows.select("sha256", "features").mapInArrow(partial(_store, folder=f"{folder}/files"), ddl(_AT))
         stored.write.mode("append").parquet(place)
@@ -251,8 +251,8 @@ def read(addresses: list[tuple[str, int]], width: int) -> NDArray[np.float32]:
     out = np.empty((len(addresses), width), np.float32)
     sought = sorted((file, row, place) for place, (file, row) in enumerate(addresses))
     for file, rows in groupby(sought, key=itemgetter(0)):
-        where, name = storage.locate(file)
-        with storage.asking(file, "cannot be read"), where.open_input_file(name) as opened:
+        where, name = stores.locate(file)
+        with stores.asking(file, "cannot be read"), where.open_input_file(name) as opened:
             for stretch in _stretches([(row, place) for _, row, place in rows]):
                 first, last = stretch[0][0], stretch[-1][0]
                 read = opened.read_at((last + 1 - first) * 4 * width, first * 4 * width)

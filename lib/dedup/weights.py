@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup import storage, vgg16
+from dedup import storage, stores, vgg16
 from dedup.errors import Reject, UsageError
 from dedup.quiet import quiet
 
@@ -66,7 +66,7 @@ def load(source: str) -> Weights:
     if match := re.fullmatch(r"seeded(?::(\d+))?", source):
         seed = int(match[1] or 0)
         return Weights(seeded(seed), f"seeded:{seed}")
-    return Weights(_from_file(storage.absolute(source), source), source)
+    return Weights(_from_file(stores.absolute(source), source), source)
 
 
 def seeded(seed: int) -> NDArray[np.float32]:

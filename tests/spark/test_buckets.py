@@ -11,7 +11,7 @@ from tests.archives import tar, zipped
 from tests.samples import WEIGHTS, make_images, picture
 from tests.store import Gateway, Store, environment
 
-from dedup import archives, extraction, files, images, storage, tables, weights
+from dedup import archives, extraction, files, images, listing, storage, stores, tables, weights
 from dedup.errors import Outage, Reason, Reject, UsageError
 from dedup.model import Model
 
@@ -43,19 +43,19 @@ def rejects(rows: str, spark: SparkSession) -> dict[str, str]:
 def test_names_are_what_they_are(store: Store) -> None:
     bucket = store.bucket("photos")
     put(bucket, ODD)
-    found = {entry.path: entry for entry in storage.listing("s3a://photos")}
+    found = {entry.path: entry for entry in listing.entries("s3a://photos")}
     assert set(found) == {f"s3a://photos/{name}" for name in ODD}
     for name in ODD:
         content = (bucket / name).read_bytes()
         assert found[f"s3a://photos/{name}"].length == len(content)
         assert storage.read(f"s3a://photos/{name}") == content
-    assert {entry.path for entry in storage.listing("s3a://photos/a*/*.png")} == {"s3a://photos/a b/ü ä.png"}
+    assert {entry.path for entry in listing.entries("s3a://photos/a*/*.png")} == {"s3a://photos/a b/ü ä.png"}
 
 
 def test_what_is_written_is_there_what_is_deleted_is_gone_and_a_folder_is_no_object(store: Store) -> None:
     bucket = store.bucket("out")
     storage.write("s3a://out/a b/mark", b"done")
-    assert [entry.path for entry in storage.listing("s3a://out")] == ["s3a://out/a b/mark"]
+    assert [entry.path for entry in listing.entries("s3a://out")] == ["s3a://out/a b/mark"]
     storage.move("s3a://out/a b/mark", "s3a://out/c/d/mark")
     assert storage.names("s3a://out/c") == ["d"]
     assert storage.read("s3a://out/c/d/mark") == b"done"
@@ -81,7 +81,7 @@ def test_objects_that_vanish_or_change_are_rejects(spark: SparkSession, store: S
 def test_an_object_that_changes_between_listing_and_reading_is_told(store: Store) -> None:
     bucket = store.bucket("photos")
     put(bucket, ("a.png", "b.png"))
-    rows = {entry.path: files._listed(entry) for entry in storage.listing("s3a://photos")}
+    rows = {entry.path: files._listed(entry) for entry in listing.entries("s3a://photos")}
     (bucket / "a.png").write_bytes(b"shorter")
     (bucket / "b.png").unlink()
     assert files._read(True, rows["s3a://photos/a.png"])["reason"] == Reason.CHANGED
@@ -93,14 +93,14 @@ def others_secret(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """Have another secret than the store."""
     secret = environment(gateway.port, "another")["AWS_SECRET_ACCESS_KEY"]
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    storage._root.cache_clear()
+    stores._root.cache_clear()
     yield secret
-    storage._root.cache_clear()
+    stores._root.cache_clear()
 
 
 def test_wrong_credentials_are_one_line_and_reject_a_file(store: Store, others_secret: str) -> None:
     put(store.bucket("photos"), ("a.png",))
-    for ask in (storage.exists, storage.names, storage.require_writable, lambda at: list(storage.listing(at))):
+    for ask in (storage.exists, storage.names, storage.require_writable, lambda at: list(listing.entries(at))):
         with pytest.raises(
             UsageError, match=r"^s3a://photos/x.*: not permitted: do the credentials and the region fit"
         ) as caught:
@@ -115,7 +115,7 @@ def test_wrong_credentials_are_one_line_and_reject_a_file(store: Store, others_s
 def test_a_missing_bucket_is_said(store: Store) -> None:
     with pytest.raises(UsageError, match=r"^s3a://nowhere/t: cannot be written: no such bucket$"):
         storage.require_writable("s3a://nowhere/t")
-    assert list(storage.listing("s3a://nowhere/t")) == []
+    assert list(listing.entries("s3a://nowhere/t")) == []
 
 
 @pytest.mark.parametrize(("status", "raised"), [(429, Outage), (503, Outage), (301, UsageError), (403, Reject)])
@@ -124,16 +124,16 @@ def test_only_what_is_said_of_one_file_rejects_it(
 ) -> None:
     put(store.bucket("photos"), ("a.png",))
     monkeypatch.setattr(storage, "_ATTEMPTS", 1)
-    storage._root.cache_clear()
+    stores._root.cache_clear()
     gateway.stand_before(store, lambda _: status)
     with pytest.raises(raised):
         storage.read("s3a://photos/a.png")
-    storage._root.cache_clear()
+    stores._root.cache_clear()
 
 
 def test_a_pattern_in_a_bucket_that_is_not_there_is_nothing(store: Store) -> None:
     put(store.bucket("photos"), ("a.png",))
-    assert list(storage.listing("s3a://nowhere/*.png")) == []
+    assert list(listing.entries("s3a://nowhere/*.png")) == []
 
 
 @pytest.mark.parametrize("location", ["s3a:///photos", "s3a://photos//x"])
@@ -155,13 +155,13 @@ def test_a_store_that_stays_away_is_nobody_elses_fault(
 ) -> None:
     put(store.bucket("photos"), ("a.png",))
     monkeypatch.setattr(storage, "_ATTEMPTS", 2)
-    storage._root.cache_clear()  # a client is made with so many attempts
+    stores._root.cache_clear()  # a client is made with so many attempts
     store.kill()
     gateway.stand_before(None)
     for ask in (storage.read, storage.exists, storage.names, storage.require_writable):
         with pytest.raises(Outage, match=r"^s3a://photos/a\.png.*: the storage does not answer"):
             ask("s3a://photos/a.png")
-    storage._root.cache_clear()
+    stores._root.cache_clear()
 
 
 def test_a_bucket_is_ingested_although_requests_fail_and_wait(
@@ -223,7 +223,7 @@ def test_a_store_that_goes_away_while_an_archive_is_looked_through_rejects_nothi
 ) -> None:
     (store.bucket("photos") / archive).write_bytes((tar if archive == "1.tar" else zipped)(SHARD))
     monkeypatch.setattr(storage, "_ATTEMPTS", 1)
-    storage._root.cache_clear()
+    stores._root.cache_clear()
     for answered in range(20):
         monkeypatch.setattr(archives, "_kept", {})
         gateway.stand_before(store, silent_after(answered))
@@ -234,4 +234,4 @@ def test_a_store_that_goes_away_while_an_archive_is_looked_through_rejects_nothi
         assert len(listed) == 100
         break
     assert answered > 3
-    storage._root.cache_clear()
+    stores._root.cache_clear()

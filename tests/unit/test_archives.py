@@ -48,11 +48,11 @@ def unpacked(content: bytes, ending: str) -> dict[str, bytes | Reason]:
 
 
 def listed(location: str | Path) -> list[str]:
-    return sorted(entry.path for entry in archives.listing(os.fspath(location)) if entry.reject is None)
+    return sorted(entry.path for entry in archives.entries(os.fspath(location)) if entry.reject is None)
 
 
 def rejected(location: str | Path) -> dict[str, Reason]:
-    return {entry.path: entry.reject.reason for entry in archives.listing(os.fspath(location)) if entry.reject}
+    return {entry.path: entry.reject.reason for entry in archives.entries(os.fspath(location)) if entry.reject}
 
 
 names = st.lists(
@@ -315,7 +315,7 @@ def test_a_location_can_go_into_archives(lake: Path, location: str, found: list[
 
 def test_every_member_that_is_listed_can_be_read_by_its_path(lake: Path) -> None:
     os.utime(lake / "1.tar", (0, 1_700_000_000.25))
-    found = {entry.path: entry for entry in archives.listing(os.fspath(lake))}
+    found = {entry.path: entry for entry in archives.entries(os.fspath(lake))}
     for archive in ("1.tar", "2.ZIP"):
         for name, content in TREE.items():
             member = found[f"{lake}/{archive}!/{name}"]
@@ -362,7 +362,7 @@ def test_an_archive_in_an_archive_is_a_member_like_any_other(tmp_path: Path) -> 
 
 
 def test_an_archive_that_changed_is_opened_anew_and_one_that_is_gone_is_missing(lake: Path) -> None:
-    (member,) = archives.listing(f"{lake}/1.tar!/a.jpg")
+    (member,) = archives.entries(f"{lake}/1.tar!/a.jpg")
     assert isinstance(member, archives.Member)
     assert archives.read(member.path, member) == b"1"
     (lake / "1.tar").write_bytes(tar({"z.jpg": b"9" * 5000, "a.jpg": b"8"}))

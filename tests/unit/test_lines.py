@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.pages import Page
 
-from dedup import console, job, page, storage
+from dedup import console, job, page, storage, stores
 from dedup.answers import Answered
 from dedup.distances import METRICS
 from dedup.errors import Reason, Reject, UsageError
@@ -62,7 +62,7 @@ def test_secrets_are_masked(text: str) -> None:
 
 @pytest.mark.parametrize("location", SECRETS[:3])
 def test_a_location_with_a_key_is_bad_use_and_its_key_is_not_told(location: str) -> None:
-    for asked in (storage.locate, storage.absolute, storage.spark_path, storage.read, storage.exists):
+    for asked in (stores.locate, stores.absolute, stores.spark_path, storage.read, storage.exists):
         with pytest.raises(UsageError, match="a location cannot hold a key") as caught:
             asked(location)
         assert "secret" not in str(caught.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dedup import storage
+from dedup import listing, storage
 from dedup.errors import Reason, Reject, UsageError
 
 Put = Callable[[Iterable[str]], list[str]]
@@ -38,11 +38,11 @@ NAMES = [
 
 def listed(location: str | Path) -> list[str]:
     """Return the paths of all files under a location that can be read, sorted."""
-    return sorted(entry.path for entry in storage.listing(os.fspath(location)) if entry.reject is None)
+    return sorted(entry.path for entry in listing.entries(os.fspath(location)) if entry.reject is None)
 
 
 def rejected(location: str | Path) -> dict[str, Reason]:
-    return {entry.path: entry.reject.reason for entry in storage.listing(os.fspath(location)) if entry.reject}
+    return {entry.path: entry.reject.reason for entry in listing.entries(os.fspath(location)) if entry.reject}
 
 
 def test_a_folder_stands_for_all_that_is_in_it(tmp_path: Path, put: Put) -> None:
@@ -54,8 +54,8 @@ def test_a_folder_stands_for_all_that_is_in_it(tmp_path: Path, put: Put) -> None
 def test_an_entry_has_the_length_and_time_of_its_file(tmp_path: Path, put: Put) -> None:
     (path,) = put(["a.jpg"])
     os.utime(path, (0, 1_700_000_000.25))
-    (entry,) = storage.listing(os.fspath(tmp_path))
-    assert entry == storage.Entry(path, 5, datetime.fromtimestamp(1_700_000_000.25, UTC), None)
+    (entry,) = listing.entries(os.fspath(tmp_path))
+    assert entry == listing.Entry(path, 5, datetime.fromtimestamp(1_700_000_000.25, UTC), None)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,7 +119,7 @@ def test_a_relative_pattern_is_one_of_the_working_folder(
 @pytest.mark.parametrize("location", ["nothing", "nothing/at/all", "a.jpg/below"])
 def test_where_nothing_is_nothing_is_listed(tmp_path: Path, put: Put, location: str) -> None:
     put(["a.jpg"])
-    assert list(storage.listing(f"{tmp_path}/{location}")) == []
+    assert list(listing.entries(f"{tmp_path}/{location}")) == []
 
 
 def test_links_are_followed(tmp_path: Path, put: Put) -> None:
@@ -164,7 +164,7 @@ def test_a_name_that_is_not_utf8_is_rejected_by_a_name_that_is(tmp_path: Path, p
 
 def test_a_location_that_is_not_utf8_is_bad_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be UTF-8"):
-        list(storage.listing(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")))
+        list(listing.entries(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +182,6 @@ def test_a_location_that_is_not_utf8_is_bad_use(tmp_path: Path) -> None:
 def test_a_listing_speaks_for_what_it_would_find(tmp_path: Path, put: Put, location: str, spoken_for: set[str]) -> None:
     names = ["in/a/1.png", "in/a/x/2.jpg", "in/b/3.jpg", "inn/4.jpg", "other/in/5.jpg"]
     paths = put(names)
-    covers = storage.covers(f"{tmp_path}/{location}")
+    covers = listing.covers(f"{tmp_path}/{location}")
     assert {name for name in names if covers(f"{tmp_path}/{name}")} == spoken_for
     assert [path for path in sorted(paths) if covers(path)] == listed(f"{tmp_path}/{location}")

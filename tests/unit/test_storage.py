@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dedup import storage
+from dedup import listing, storage, stores
 from dedup.errors import Reason, Reject, UsageError
 
 Put = Callable[[Iterable[str]], list[str]]
@@ -52,7 +52,7 @@ def test_what_is_not_permitted_is_rejected_and_the_rest_listed() -> None:
             path.chmod(mode)
         with nobody():
             assert unread(file) == unread(folder / "inside") == Reason.PERMISSION
-            found = {entry.path: entry.reject and entry.reject.reason for entry in storage.listing(made)}
+            found = {entry.path: entry.reject and entry.reject.reason for entry in listing.entries(made)}
         folder.chmod(0o700)
     assert found == {f"{file}": None, f"{folder}": Reason.PERMISSION, f"{free}": None}
 
@@ -122,30 +122,30 @@ def test_what_is_deleted_is_gone(tmp_path: Path, put: Put) -> None:
     ],
 )
 def test_a_location_has_one_spelling(location: str, absolute: str) -> None:
-    assert storage.absolute(location) == absolute
-    assert storage.absolute(absolute) == absolute
+    assert stores.absolute(location) == absolute
+    assert stores.absolute(absolute) == absolute
 
 
 def test_a_relative_location_is_one_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert storage.absolute("a/../b") == f"{tmp_path}/b"
+    assert stores.absolute("a/../b") == f"{tmp_path}/b"
 
 
 def test_spark_is_told_the_scheme_of_local_paths() -> None:
-    assert storage.spark_path("/a/b c/%") == storage.spark_path("file:///a/b c/%/") == "file:///a/b c/%"
-    assert storage.spark_path("dbfs:/Volumes/a/b c/%") == storage.spark_path("/Volumes/a/b c/%") == "/Volumes/a/b c/%"
+    assert stores.spark_path("/a/b c/%") == stores.spark_path("file:///a/b c/%/") == "file:///a/b c/%"
+    assert stores.spark_path("dbfs:/Volumes/a/b c/%") == stores.spark_path("/Volumes/a/b c/%") == "/Volumes/a/b c/%"
 
 
 @pytest.mark.parametrize("location", ["/a/*", "/a?", "/[a]", "/{a,b}", "/a]"])
 def test_spark_is_told_no_pattern(location: str) -> None:
     with pytest.raises(UsageError) as caught:
-        storage.spark_path(location)
+        stores.spark_path(location)
     assert str(caught.value).startswith(f"{location}: ")
 
 
 @pytest.mark.parametrize("location", ["http://host/a.jpg", "ftp:a", "gopher:///a"])
 def test_an_unknown_scheme_is_answered_with_those_that_are_known(location: str) -> None:
-    for ask in (storage.absolute, storage.exists, storage.read, storage.spark_path):
+    for ask in (stores.absolute, storage.exists, storage.read, stores.spark_path):
         with pytest.raises(UsageError) as caught:
             ask(location)
         assert str(caught.value).startswith(f"{location}: ")

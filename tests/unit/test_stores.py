@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from dedup import storage
+from dedup import listing, storage, stores
 from dedup.errors import Outage, Reason, Reject, UsageError
 
 
@@ -15,16 +15,16 @@ from dedup.errors import Outage, Reason, Reject, UsageError
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder behind mock://bucket."""
     store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    monkeypatch.setitem(storage._SCHEMES, "mock", lambda authority: (store, authority))
+    monkeypatch.setitem(stores._SCHEMES, "mock", lambda authority: (store, authority))
     (tmp_path / "bucket" / "a b").mkdir(parents=True)
     (tmp_path / "bucket" / "a b" / "x %20#1.jpg").write_bytes(b"123")
     (tmp_path / "bucket" / "y.png").write_bytes(b"4567")
-    storage._root.cache_clear()
+    stores._root.cache_clear()
     return tmp_path / "bucket"
 
 
 def listed(location: str) -> dict[str, int | None]:
-    return {entry.path: entry.length for entry in storage.listing(location)}
+    return {entry.path: entry.length for entry in listing.entries(location)}
 
 
 @pytest.mark.parametrize("location", ["mock://bucket", "mock://bucket/"])
@@ -58,10 +58,10 @@ def test_what_is_written_is_there_and_what_is_deleted_is_not(bucket: Path) -> No
 @pytest.mark.parametrize("name", ["AWS Error SLOW_DOWN", "' in bucket 'x': HTTP status 503", "InvalidToken"])
 def test_no_name_of_an_object_reads_like_the_stores_own_words(name: str) -> None:
     said = f"When reading information for key '{name}' in bucket 'lake': AWS Error {{}} during HeadObject operation: no"
-    assert storage._reject(OSError(said.format("NO_SUCH_KEY"))).reason == Reason.MISSING
-    assert isinstance(storage.refused("s3a://lake/a", OSError(said.format("NO_SUCH_KEY"))), UsageError)
-    assert "not permitted" not in str(storage.refused("s3a://lake/a", OSError(said.format("NO_SUCH_KEY"))))
-    assert isinstance(storage.refused("s3a://lake/a", OSError(said.format("SLOW_DOWN"))), Outage)
+    assert stores.reject(OSError(said.format("NO_SUCH_KEY"))).reason == Reason.MISSING
+    assert isinstance(stores.refused("s3a://lake/a", OSError(said.format("NO_SUCH_KEY"))), UsageError)
+    assert "not permitted" not in str(stores.refused("s3a://lake/a", OSError(said.format("NO_SUCH_KEY"))))
+    assert isinstance(stores.refused("s3a://lake/a", OSError(said.format("SLOW_DOWN"))), Outage)
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_no_name_of_an_object_reads_like_the_stores_own_words(name: str) -> None
     ],
 )
 def test_a_location_has_one_spelling(bucket: Path, location: str, absolute: str) -> None:
-    assert storage.absolute(location) == absolute
+    assert stores.absolute(location) == absolute
