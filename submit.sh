@@ -139,6 +139,31 @@ ensure_java() {
   fail "a full JDK of Java 17 or newer is needed, with the module jdk.incubator.vector: apt-get install openjdk-17-jdk-headless, or set JAVA_HOME"
 }
 
+# Half of what a driver's JVM does before its first task is to load classes: an archive of those that it needs, made once
+# for each release and each Java, spares most of that (docs/tuning.md). Where none can be made, an empty file says so.
+ensure_archive() {
+  local java=${JAVA_HOME:+$JAVA_HOME/bin/}java work
+  archive=$venv/spark-$release-$("$java" -version 2>&1 | cksum | tr ' ' -).jsa
+  [ ! -f "$archive" ] && [ -w "$venv" ] || return 0
+  say "making an archive of Spark's classes, once"
+  work=$(mktemp -d)
+  cat >"$work/job.py" <<'EOF'
+import sys
+from pyspark.sql import SparkSession, functions as F
+spark = SparkSession.builder.getOrCreate()
+rows = spark.range(100).withColumn("bucket", F.col("id") % 3)
+rows.write.partitionBy("bucket").parquet(sys.argv[1])
+read = spark.read.parquet(sys.argv[1]).mapInArrow(lambda batches: batches, "id long, bucket int")
+read.join(rows.select("id"), "id").groupBy("id").agg(F.max_by(F.struct("bucket"), "bucket")).collect()
+EOF
+  "$SPARK_HOME/bin/spark-submit" --master "local[2]" --properties-file "$root/conf/local.conf" \
+    --driver-java-options "-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit=$work/classes" "$work/job.py" "$work/table" >/dev/null 2>&1 || true
+  touch "$work/classes"
+  mv "$work/classes" "$archive.$$"
+  mv "$archive.$$" "$archive"
+  rm -rf "$work"
+}
+
 # The library for the executors: the same sources make the same bytes, and a file in use is not replaced by its equal.
 build_zip() {
   "$venv/bin/python" - "$root/lib" "$root/dist" <<'EOF'
@@ -273,6 +298,7 @@ if [ "$job" = test ]; then
     "$venv/bin/python" -m ruff format --check .
     "$venv/bin/python" -m mypy
   fi
+  ensure_archive # the jobs that tests start have it
   exec "$venv/bin/python" -m pytest -n 2 --dist loadfile "$@" # a file's tests share what is made for them
 fi
 
@@ -291,11 +317,6 @@ case $master in
   *) environment=standalone ;;
 esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
-# A user's own --driver-java-options win: they come last. A driver elsewhere does not have this file: its log is Spark's
-# on YARN, and what conf/kubernetes.conf says on Kubernetes.
-[ "$deploy_mode" != client ] ||
-  options=(--driver-java-options "\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\"" "${options[@]}")
-
 defaults=()
 hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
 case "$*" in *s3a://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
@@ -310,6 +331,15 @@ case " $* " in
     defaults+=(--conf spark.sql.extensions=org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions)
     ;;
 esac
+# A user's own --driver-java-options win: they come last. A driver elsewhere does not have these files: its log is Spark's
+# on YARN, and what conf/kubernetes.conf says on Kubernetes.
+if [ "$deploy_mode" = client ]; then
+  ensure_archive
+  of_java="\"-Dlog4j2.configurationFile=$root/conf/log4j2.properties\""
+  [ ! -s "$archive" ] || of_java="\"-XX:SharedArchiveFile=$archive\" -Xlog:cds*=off $of_java"
+  options=(--driver-java-options "$of_java" "${options[@]}")
+fi
+
 [ -z "$own_jars" ] || options+=(--jars "$own_jars")
 pass_on
 options=("${defaults[@]}" "${options[@]}") # a user's own --conf come last, and win

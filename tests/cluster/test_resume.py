@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
-from tests.cluster.conftest import Cluster, command, kill, started_by, vectors, wait_for
+from tests.cluster.conftest import Cluster, command, kill, on, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
 from tests.samples import WEIGHTS
 
@@ -154,9 +154,7 @@ def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(
 
     def start(cluster: Cluster) -> Job:
         one_core = ("--total-executor-cores", "1", "--conf", "spark.default.parallelism=1")
-        memory = ("--driver-memory", "2g", "--conf", "spark.executor.memory=1500m")
-        at = ("--master", cluster.url, "--conf", "spark.driver.host=127.0.0.1")
-        return extract(submit, local, features, *at, *one_core, *memory)
+        return extract(submit, local, features, *on(cluster), *one_core)
 
     with clusters() as cluster:
         job = start(cluster)
