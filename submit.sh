@@ -299,7 +299,7 @@ if [ "$job" = test ]; then
     "$venv/bin/python" -m mypy
   fi
   ensure_archive # the jobs that tests start have it
-  exec "$venv/bin/python" -m pytest -n 2 --dist loadfile "$@" # a file's tests share what is made for them
+  exec "$venv/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@" # a file's tests share what is made for them
 fi
 
 if [ "$job" = bench ]; then

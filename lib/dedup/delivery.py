@@ -38,15 +38,16 @@ class Parcel(Protocol):
 
 
 class _Blob:
-    """An array that can be taken out of a broadcast, so that the worker that wrote it to a file does not keep it."""
+    """An array that can be moved out of a broadcast: the worker that wrote it to a file does not keep it."""
 
     def __init__(self, flat: NDArray[np.float32]) -> None:
         self._flat: NDArray[np.float32] | None = flat
 
-    def take(self) -> NDArray[np.float32]:
-        flat, self._flat = self._flat, None
-        assert flat is not None, "taken once in the life of a worker: the file is there afterwards"
-        return flat
+    def move(self, path: str) -> None:
+        """Leave the array in a file, and nothing of it here."""
+        assert self._flat is not None, "once in the life of a worker: the file is there afterwards"
+        self._flat.tofile(path)
+        self._flat = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Broadcast:
         with open(path + ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not os.path.exists(path):
-                self.blob.value.take().tofile(path + ".part")
+                self.blob.value.move(path + ".part")
                 os.replace(path + ".part", path)
         return _mapped(path)
 

@@ -98,7 +98,7 @@ def extract_files(
         def batch(_: DataFrame) -> None:
             nonlocal taken, made
             now = run.take()
-            if now and (now.read or now.gone or not made.files):
+            if now and (now.read or now.gone or not made.files or not images.is_finished(location)):
                 _said(now)
                 taken, made = now, run.extract()
                 _log.info("%s contents computed", made.computed)
@@ -153,7 +153,7 @@ def steadily(look: Callable[[], Result]) -> Result:
         try:
             return look()
         except (PySparkException, Py4JError) as error:  # what fails in a task has no class of PySpark
-            if "FILE_NOT_EXIST" not in str(error):
+            if not re.search("FILE_NOT_EXIST|PATH_NOT_FOUND", str(error)):
                 raise
             _log.info("another run has replaced what was being read: once more")
     return look()

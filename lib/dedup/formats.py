@@ -102,7 +102,7 @@ def begin(location: str, asked: str | None) -> None:
     if asked is None:
         return
     there = _noted(location)
-    if there is None and any(storage.is_folder(f"{location}/{name}") for name in storage.names(location)):
+    if there is None and any(FORMATS[DEFAULT].exists(f"{location}/{name}") for name in storage.names(location)):
         there = DEFAULT  # tables of before there was a choice
     if there is None:
         storage.write(_note(location), asked.encode())

@@ -145,7 +145,10 @@ def _found(spark: SparkSession, location: str) -> DataFrame | None:
     for name, kind in _KINDS.items():
         if kinds[name] != kind:
             raise UsageError(f"{location}: a table of images has {name} as {kind.upper()}, not {kinds[name].upper()}")
-    for file in ("_metadata.file_path", "_file"):  # of Parquet and Delta; of Iceberg
+    # Of Parquet and Delta; and of Iceberg, whose names of files are no URIs.
+    for file in (F.col("_metadata.file_path"), F.replace(F.col("_file"), F.lit("%"), F.lit("%25"))):
         with suppress(AnalysisException):
-            return rows.select(*_KINDS, F.col(file).alias("file"))
+            found = rows.select(*_KINDS, file.alias("file"))
+            found.schema  # noqa: B018 - only now a session of Spark Connect asks whether there is such a column
+            return found
     return None

@@ -129,8 +129,9 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
             with progress.step(spark, "ingest: find what is new"):
                 changes, others = _changes(found, todo, gone, unread(spark, table))
                 counts = rounds.counted(todo)
-            if not counts and not others and is_finished(table):
-                return Ingested(total, 0, kept=total, rejected=0)
+                if not counts and not others and is_finished(table):
+                    standing = _by_reason(found.where("reason is not null"))
+                    return Ingested(total, 0, total - standing.total(), standing.total(), reasons=dict(standing))
             notes.write(table, _UNFINISHED, b"")
             parts = _reject(found, table)
 
@@ -194,6 +195,9 @@ def inventory(spark: SparkSession, table: str) -> DataFrame:
 _SAME = ["path", "length", "modified"]
 """What tells that a file is the one that was read before."""
 
+_REJECTED = ["path", "stage", "reason", "detail"]
+"""What tells that a file was rejected before as it is now."""
+
 
 def _new(listed: DataFrame, table: str, buckets: int) -> DataFrame:
     """Return the files that are not in the table as they are: with their buckets, and what is known of them.
@@ -238,12 +242,20 @@ def _gone(listed: DataFrame, table: str, covers: Callable[[str], bool]) -> DataF
 
 
 def _changes(listed: DataFrame, todo: DataFrame, gone: DataFrame, unread: DataFrame) -> tuple[dict[str, int], int]:
-    """Return how many files have changed, are tried again, and are gone; and how much else there is to be said."""
+    """Return how many files have changed, are tried again, and are gone; and how many rejects are new, or no more."""
     counts = todo.agg(F.count_if("changed").alias("changed"), F.count_if("again").alias("again"))
     lost = gone.agg(F.count_if("read").alias("gone"), F.count("*").alias("lost"))
-    closed = listed.agg(F.count_if(F.col("reason").isNotNull()).alias("closed"))
-    row = counts.crossJoin(lost).crossJoin(closed).crossJoin(unread.agg(F.count("*").alias("unread"))).collect()[0]
-    return {name: row[name] for name in ("changed", "again", "gone")}, row["lost"] + row["closed"] + row["unread"]
+    closed = listed.where("reason is not null").select(*_REJECTED)
+    known = unread.join(listed.select("path"), "path", how="left_semi").select(*_REJECTED)
+    others = closed.join(known, _REJECTED, how="left_anti").union(known.join(closed, _REJECTED, how="left_anti"))
+    row = counts.crossJoin(lost).crossJoin(others.agg(F.count("*").alias("others"))).collect()[0]
+    return {name: row[name] for name in ("changed", "again", "gone")}, row["lost"] + row["others"]
+
+
+def _by_reason(rejected: DataFrame) -> Counter[str]:
+    """Return how many files were rejected for which reason, by its name."""
+    counts = rejected.groupBy("reason").count().orderBy("reason").collect()
+    return Counter({row["reason"]: row["count"] for row in counts})
 
 
 def _forgotten(gone: DataFrame) -> DataFrame:

@@ -156,7 +156,8 @@ class Parquet:
         return _since_replaced(self._whole(folder))
 
     def _whole(self, folder: str) -> list[str]:
-        return [name for name in self._all(folder) if storage.exists(f"{folder}/{name}/_SUCCESS")]
+        marks = {f"{folder}/{name}/_SUCCESS": name for name in self._all(folder)}
+        return [marks[mark] for mark in storage.those_that_exist([*marks])]
 
     def _all(self, folder: str) -> list[str]:
         """Return the names of all folders that look like parts, whole or not."""

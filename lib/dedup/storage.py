@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +37,22 @@ def exists(location: str) -> bool:
         If it does not answer.
     """
     return bool(info(location).type != fs.FileType.NotFound)
+
+
+def those_that_exist(locations: Sequence[str]) -> list[str]:
+    """Return which of some locations on one storage are there, asking for all of them at once.
+
+    Raises
+    ------
+    UsageError, Outage
+        As `exists`.
+    """
+    if not locations:
+        return []
+    where, _ = stores.locate(locations[0])
+    with stores.asking(locations[0]):
+        told = where.get_file_info([stores.locate(location)[1] for location in locations])
+    return [location for location, one in zip(locations, told, strict=True) if one.type != fs.FileType.NotFound]
 
 
 def is_folder(location: str) -> bool:
@@ -86,15 +103,18 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
         If the storage lets nothing be read, or does not answer: that says nothing about the file.
     """
     size, _ = status(path)
-    if size > limit:
-        raise Reject(Reason.TOO_LARGE, f"{size} bytes, more than {limit}")
     where, name = stores.locate(path)
-    with stores.reading(path):
-        if isinstance(where, fs.LocalFileSystem):
-            with open(name, "rb") as file:
-                return file.read()
-        with where.open_input_stream(name) as stream:
-            return bytes(stream.read())
+    content = b""
+    if size <= limit:
+        with stores.reading(path), _opened(where, name) as stream:
+            content = bytes(stream.read(limit + 1))  # it may have grown since then
+    if max(size, len(content)) > limit:
+        raise Reject(Reason.TOO_LARGE, f"{max(size, len(content))} bytes, more than {limit}")
+    return content
+
+
+def _opened(where: fs.FileSystem, name: str) -> Any:
+    return open(name, "rb") if isinstance(where, fs.LocalFileSystem) else where.open_input_stream(name)
 
 
 def status(path: str) -> tuple[int, datetime | None]:

@@ -240,9 +240,18 @@ def _pinned(spark: SparkSession, name: str, version: int | None) -> DataFrame:
     return spark.table(name) if version is None else spark.read.option("versionAsOf", version).table(name)
 
 
+_sessions: list[SparkSession] = []
+"""The session that was found last: threads of a pool have none of their own, and Spark Connect none for all threads."""
+
+
 def session() -> SparkSession:
     """Return the session that there is, or a new one: only it knows a catalog's tables."""
-    return SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        _sessions[:] = [active]
+    elif not _sessions:
+        _sessions[:] = [SparkSession.builder.getOrCreate()]
+    return _sessions[0]
 
 
 def _put(rows: DataFrame, table: str, replace: bool) -> None:

@@ -160,8 +160,8 @@ def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(
         job = start(cluster)
         wait_for("a first part", lambda: parts(features / "features", "_SUCCESS") or job.poll() is not None, 240)
         assert job.poll() is None, job.communicate()
+        kill(*both(job))  # first, as nothing counts without it
         cluster.kill()
-        kill(*both(job))
         job.communicate(timeout=60)
     durable = vectors(features)
     assert 0 < len(durable) < 120

@@ -118,6 +118,21 @@ def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model
     assert extraction.extract(spark, table, location, model).computed == 0
 
 
+def test_a_reject_that_goes_leaves_features_that_are_finished(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    source, location = tmp_path / "in", str(tmp_path / "features")
+    make_images(source, 1)
+    with beside(spark, lambda: following.extract_files(spark, str(source), location, model, OFTEN)):
+        wait_for(lambda: len(contents(spark, location, model)) == 1)
+        (source / "broken.png").symlink_to(tmp_path / "nowhere.png")
+        wait_for(lambda: images.unread(spark, location).count() == 1)
+        (source / "broken.png").unlink()
+        wait_for(lambda: images.unread(spark, location).count() == 0)
+        wait_for(lambda: images.is_finished(location))
+    assert models.one(location, None).complete
+
+
 def test_a_table_that_is_replaced_while_it_is_read_is_read_again(spark: SparkSession, tmp_path: Path) -> None:
     spark.range(3).coalesce(1).write.parquet(str(tmp_path / "table"))
     began = spark.read.parquet(str(tmp_path / "table"))

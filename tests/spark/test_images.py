@@ -78,6 +78,27 @@ def test_what_cannot_be_read_is_a_row_of_the_rejects_until_it_can(spark: SparkSe
     assert done == images.Ingested(2, 2, kept=1, rejected=1, failed=1, again=2, reasons={"unreadable": 1})
 
 
+def test_what_is_rejected_as_before_is_said_again_and_nothing_is_written(spark: SparkSession, tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 2)
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    source, table = str(tmp_path / "in"), str(tmp_path / "table")
+
+    def files() -> set[tuple[Path, int]]:
+        return {(path, path.stat().st_mtime_ns) for path in (tmp_path / "table").rglob("*") if path.is_file()}
+
+    first = images.ingest(spark, source, table)
+    assert (first.files, first.kept, first.rejected) == (3, 2, 1)
+    before = files()
+    second = images.ingest(spark, source, table)
+    assert (second.files, second.read, second.kept, second.reasons) == (3, 0, 2, first.reasons)
+    assert files() == before
+
+    (tmp_path / "in" / "gone.png").unlink()
+    third = images.ingest(spark, source, table)
+    assert (third.files, third.kept, third.rejected) == (2, 2, 0)
+    assert images.unread(spark, table).count() == 0
+
+
 def test_two_folders_share_a_table(spark: SparkSession, tmp_path: Path) -> None:
     make_images(tmp_path / "one", 3)
     (tmp_path / "one" / "gone").symlink_to("nowhere")

@@ -210,7 +210,10 @@ def test_a_library_that_cannot_be_fetched_ends_a_job_and_leaves_nothing(made: Su
 
 def test_tests_go_on_without_the_libraries_of_tables(made: Submit) -> None:
     done = made("test", "tests/unit", "-k", "dice")
-    assert (done.returncode, done.stdout) == (0, "venv -m pytest -n 2 --dist loadfile tests/unit -k dice\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "venv -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit -k dice\n",
+    )
     said = [line for line in done.stderr.splitlines() if line.endswith(": the tests of such tables are skipped")]
     assert [line.partition(" tables")[0] for line in said] == [
         "the library for Delta",
@@ -221,7 +224,7 @@ def test_tests_go_on_without_the_libraries_of_tables(made: Submit) -> None:
 def test_all_releases_are_tested_in_turn(made: Submit) -> None:
     done = made("test", "tests/spark", DEDUP_SPARK="all")
     assert done.returncode == 1
-    words = "-m pytest -n 2 --dist loadfile tests/spark"
+    words = "-m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/spark"
     ran = [f"{environment} {words}" for environment in ("spark-4.0", "spark-4.1", "venv", "spark-4.3")]
     told = [f"Spark 4.{minor}: {'failed' if minor == 1 else 'passed'}" for minor in range(4)]
     assert done.stdout.splitlines() == ran + told
