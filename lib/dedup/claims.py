@@ -148,7 +148,7 @@ class Claim:
 
 
 class _Shared(Claim):
-    """Tables of a catalog take the writes of several runs, each whole; `extract` leaves no content twice there."""
+    """Nothing: in a catalog, it is for whoever starts runs that one at a time writes to a location."""
 
     def begin(self) -> None:
         """Take nothing."""
