@@ -130,10 +130,12 @@ def _found(spark: SparkSession, location: str) -> DataFrame | None:
     """Return the columns of such a table, and `file`."""
     try:
         if formats.is_name(location):
-            rows = spark.table(location)
+            rows = transactions.now(spark, location)
         else:
             kind = _kind(location)
             reader = spark.read.format(kind)
+            if kind == "delta":  # else each action would read the newest version
+                reader = reader.option("versionAsOf", formats.FORMATS[kind].versions(location) - 1)
             if kind == "parquet":  # of a folder of something else, Spark would try to read the first file
                 reader = reader.option("pathGlobFilter", "*.parquet")
             rows = reader.load(stores.spark_path(location))

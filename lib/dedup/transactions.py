@@ -194,7 +194,7 @@ class Catalog(_Transacted):
         return int(last.partition("-")[0]) if last else 0
 
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
-        return _pinned(spark, _name(folder), self._version(folder)).select(*columns.names, "part")
+        return now(spark, _name(folder)).select(*columns.names, "part")
 
     def write(
         self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
@@ -215,16 +215,7 @@ class Catalog(_Transacted):
         """Return the format of the tables of a location; None where there are none."""
         if not self.exists(f"{location}/notes"):
             return None
-        rows = session().sql(f"DESCRIBE TABLE EXTENDED {_name(f'{location}/notes')}").collect()
-        return str(next(row["data_type"] for row in rows if row["col_name"] == "Provider")).lower()
-
-    def _version(self, folder: str) -> int | None:
-        name = _name(folder)
-        if self.provider(folder.rpartition("/")[0]) == "iceberg":
-            rows = session().sql(f"SELECT snapshot_id AS version FROM {name}.refs WHERE name = 'main'").collect()
-        else:
-            rows = session().sql(f"DESCRIBE HISTORY {name} LIMIT 1").select("version").collect()
-        return rows[0]["version"] if rows else None
+        return _provider(session(), _name(f"{location}/notes"))
 
     def _named(self, spark: SparkSession, folder: str) -> str:
         return _name(folder)
@@ -233,6 +224,29 @@ class Catalog(_Transacted):
 def _name(folder: str) -> str:
     location, _, table = folder.rpartition("/")
     return f"{location}_{table}"
+
+
+def now(spark: SparkSession, name: str) -> DataFrame:
+    """Return a table of a catalog as it is now, whatever is written later, if its format can tell."""
+    return _pinned(spark, name, _version(spark, name))
+
+
+def _provider(spark: SparkSession, name: str) -> str | None:
+    """Return the format of a table of a catalog; None of a view."""
+    rows = spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()
+    told = [str(row["data_type"]).lower() for row in rows if row["col_name"] == "Provider"]
+    return told[-1] if told else None  # columns, which may be called so too, come first
+
+
+def _version(spark: SparkSession, name: str) -> int | None:
+    provider = _provider(spark, name)
+    if provider == "iceberg":
+        rows = spark.sql(f"SELECT snapshot_id AS version FROM {name}.refs WHERE name = 'main'").collect()
+    elif provider == "delta":
+        rows = spark.sql(f"DESCRIBE HISTORY {name} LIMIT 1").select("version").collect()
+    else:
+        return None
+    return rows[0]["version"] if rows else None
 
 
 def _pinned(spark: SparkSession, name: str, version: int | None) -> DataFrame:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from tests.libraries import missing
 from tests.samples import make_images
 
-from dedup import answers, extraction, models, tables
+from dedup import answers, extraction, given, models, tables
 from dedup.errors import UsageError
 from dedup.model import Model
 
@@ -70,6 +70,27 @@ def test_a_table_of_others_becomes_features_and_only_what_is_new_is_read_again(
     question = answers.Question(features, [known[f"file:{paths[0]}"]], str(tmp_path / "report"))
     (rows,) = answers.ask(spark, question, models.choose(features, None, None)).rows.values()
     assert rows[0]["paths"] == [f"file:{paths[0]}"]
+
+
+def test_a_table_of_others_is_read_as_it_was_when_it_was_opened(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+    if kind == "parquet":
+        pytest.skip("plain Parquet has no versions")
+    make_images(tmp_path / "in", 4)
+    name = f"spark_catalog.default.theirs_{uuid.uuid4().hex[:8]}"
+    table = name if "catalog" in kind else str(tmp_path / "table")
+    writer = taken(spark, tmp_path / "in").repartition(4).write.format("delta")
+    writer.option("delta.columnMapping.mode", "name")
+    if "catalog" in kind:
+        writer.saveAsTable(table)
+    else:
+        writer.save(f"file://{table}")
+    with given.opened(spark, table) as found:
+        assert found is not None
+        before = spark.table(name) if "catalog" in kind else spark.read.format("delta").load(f"file://{table}")
+        assert before.select("_metadata.file_path").distinct().count() > 1
+        spark.sql(f"OPTIMIZE {name if 'catalog' in kind else f'delta.`{table}`'}")
+        with found.listed(spark) as files:
+            assert found.read(files, keep_bytes=False).where("reason is null").count() == 4
 
 
 def test_a_table_with_columns_of_other_kinds_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:
