@@ -102,14 +102,22 @@ def _open(path: str) -> Archive:
         As `storage.read`.
     """
     length, modified = storage.status(path)
-    with _keeping:
-        archive = _kept.pop(path, None)
-    if archive is None or (archive.length, archive.modified) != (length, modified):
-        archive = Archive(path, length, modified)
-    with _keeping:
-        _kept[path] = archive
+    if (archive := _take(path, length, modified)) is None:
+        opened = Archive(path, length, modified)
+        archive = _take(path, length, modified, opened) or opened  # of several threads all get the first one's
     _forget()
     return archive
+
+
+def _take(path: str, length: int, modified: datetime | None, opened: Archive | None = None) -> Archive | None:
+    """Return the archive that is kept, if it is still the same, or else what was opened, which is kept then."""
+    with _keeping:
+        archive = _kept.pop(path, None)
+        if archive is None or (archive.length, archive.modified) != (length, modified):
+            archive = opened
+        if archive is not None:
+            _kept[path] = archive
+        return archive
 
 
 def _forget() -> None:

@@ -8,8 +8,11 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -383,6 +386,26 @@ def test_what_stands_where_an_archive_was_is_no_archive(tmp_path: Path) -> None:
     assert rejected(tmp_path) == found
     assert listed(tmp_path) == [f"{tmp_path}/folder.tar/a.jpg"]
     assert listed(f"{tmp_path}/folder.tar!/a.jpg") == []
+
+
+def test_threads_share_the_index_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shared.zip").write_bytes(zipped({f"{number}.png": b"x%d" % number for number in range(8)}))
+    monkeypatch.setattr(archives, "_kept", {})
+    made, began = [], Barrier(8)
+
+    def counted(*words: Any) -> Index:
+        made.append(words)
+        return packing.index(*words)
+
+    monkeypatch.setattr(archives, "index", counted)
+
+    def read(number: int) -> bytes:
+        began.wait()
+        return archives.read(f"{tmp_path}/shared.zip!/{number}.png")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(read, range(8))] == [b"x%d" % number for number in range(8)]
+    assert len(made) == 1
 
 
 def test_a_worker_keeps_few_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
