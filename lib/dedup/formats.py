@@ -102,7 +102,8 @@ def begin(location: str, asked: str | None) -> None:
     if asked is None:
         return
     there = _noted(location)
-    if there is None and any(FORMATS[DEFAULT].exists(f"{location}/{name}") for name in storage.names(location)):
+    folders = (folder for name in storage.names(location) if storage.is_folder(folder := f"{location}/{name}"))
+    if there is None and any(FORMATS[DEFAULT].exists(folder) for folder in folders):
         there = DEFAULT  # tables of before there was a choice
     if there is None:
         storage.write(_note(location), asked.encode())

@@ -91,6 +91,11 @@ class Cluster:
     master: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
+    def kill_worker(self) -> None:
+        """Kill a worker, its executor and the Python there, as a machine does that goes off."""
+        worker = self.workers[0]
+        kill(worker.pid, *started_by(worker.pid))
+
     def kill(self) -> None:
         """Kill all of it at once, executors and Python workers too."""
         for process in (self.master, *self.workers):

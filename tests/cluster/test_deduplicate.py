@@ -70,7 +70,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_manifest(
     )
     wait_for("sketches", lambda: [*(tmp_path / "out/sketches").glob("part=*/_SUCCESS")] or job.poll(), 240)
     assert job.poll() is None, "there is work left when the worker dies"
-    cluster.workers[0].kill()
+    cluster.kill_worker()
     _, err = job.communicate(timeout=500)
     assert job.returncode == 0, err
     assert (tmp_path / "out" / "manifest.csv").read_bytes() == local

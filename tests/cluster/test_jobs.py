@@ -40,7 +40,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_features(
     extract = submit(*on(cluster), "extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS)
     wait_for("a first part", lambda: [*(features / "features").glob("part=*/_SUCCESS")] or extract.poll(), 240)
     assert extract.poll() is None, "there is work left when the worker dies"
-    cluster.workers[0].kill()
+    cluster.kill_worker()
     out, err = extract.communicate(timeout=400)
     assert extract.returncode == 0, err
     assert "120 files = 120 with features + 0 rejected" in out

@@ -41,6 +41,19 @@ def workers(job: Job) -> list[int]:
     return [process for daemon in daemons for process in started_by(daemon)]
 
 
+def at_work(job: Job) -> list[int]:
+    """Return the Python workers of a local run that have the network's weights."""
+    return [process for process in workers(job) if ".f32" in maps(process)]
+
+
+def maps(process: int) -> str:
+    """Return which files a process has in its memory."""
+    try:
+        return Path(f"/proc/{process}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # it has ended
+
+
 def parts(folder: Path, mark: str = "") -> list[Path]:
     return sorted(part for part in folder.glob("part=*") if (part / mark).exists())
 
@@ -92,16 +105,17 @@ def test_an_extract_killed_at_several_moments_ends_in_the_same_bytes(
         return extract(submit, local, features, *ONE_CORE)
 
     killed(start(), java, lambda: parts(features / "images"))  # the files are being listed
-    killed(start(), python, lambda: parts(made))  # the network is at work
+    second = start()
+    killed(second, python, lambda: at_work(second))
     assert not vectors(features)
     killed(start(), both, lambda: parts(made, "_SUCCESS"))  # a part counts, the next one does not yet
     durable = vectors(features)
     assert 0 < len(durable) < 120
 
     last = start()
-    before = len(parts(made))
-    wait_for("the network at work", lambda: len(parts(made)) > before or last.poll() is not None, 240)
-    kill(*workers(last))
+    found = wait_for("the network at work", lambda: at_work(last) or last.poll() is not None, 240)
+    assert isinstance(found, list), "there are workers to kill"
+    kill(*found)
     said = finished(last)
     assert computed(said) == 120 - len(durable), "nothing that counted is computed again"
     assert vectors(features) == whole

@@ -123,7 +123,7 @@ def test_only_what_is_said_of_one_file_rejects_it(
     status: int, raised: type[Exception], store: Store, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(store.bucket("photos"), ("a.png",))
-    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
+    monkeypatch.setattr(stores, "_ATTEMPTS", 1)
     stores._root.cache_clear()
     gateway.stand_before(store, lambda _: status)
     with pytest.raises(raised):
@@ -154,7 +154,7 @@ def test_a_store_that_stays_away_is_nobody_elses_fault(
     store: Store, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(store.bucket("photos"), ("a.png",))
-    monkeypatch.setattr(storage, "_ATTEMPTS", 2)
+    monkeypatch.setattr(stores, "_ATTEMPTS", 2)
     stores._root.cache_clear()  # a client is made with so many attempts
     store.kill()
     gateway.stand_before(None)
@@ -222,7 +222,7 @@ def test_a_store_that_goes_away_while_an_archive_is_looked_through_rejects_nothi
     archive: str, store: Store, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (store.bucket("photos") / archive).write_bytes((tar if archive == "1.tar" else zipped)(SHARD))
-    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
+    monkeypatch.setattr(stores, "_ATTEMPTS", 1)
     stores._root.cache_clear()
     for answered in range(20):
         monkeypatch.setattr(archives, "_kept", {})

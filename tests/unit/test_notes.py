@@ -197,3 +197,17 @@ def test_a_folder_that_looks_like_a_part_is_none(tmp_path: Path) -> None:
         (tmp_path / name / "_SUCCESS").touch()
     assert parts.Parquet()._parts(str(tmp_path)) == ["part=000002-0123abcd"]
     assert parts.Parquet().versions(str(tmp_path)) == 2
+
+
+def test_a_folder_with_other_things_in_it_can_have_tables_of_any_format(tmp_path: Path) -> None:
+    (tmp_path / "holiday pictures").mkdir()
+    (tmp_path / "_running").write_bytes(b"{}")
+    formats.begin(str(tmp_path), "delta")
+    assert formats.of(str(tmp_path)) is formats.FORMATS["delta"]
+
+
+def test_a_folder_with_tables_of_before_there_was_a_choice_keeps_their_format(tmp_path: Path) -> None:
+    (tmp_path / "images" / "part=000001-1f0c9a3e").mkdir(parents=True)
+    (tmp_path / "images" / "part=000001-1f0c9a3e" / "_SUCCESS").touch()
+    with pytest.raises(UsageError, match="its tables are in parquet"):
+        formats.begin(str(tmp_path), "delta")
