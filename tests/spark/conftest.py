@@ -76,9 +76,9 @@ def _properties(scratch: Path) -> dict[str, str]:
         found["spark.sql.catalog.ice.type"] = "hadoop"
         found["spark.sql.catalog.ice.warehouse"] = str(scratch / "ice")
     formats.DEFAULT = FORMAT
-    if not CONNECT:
+    if not CONNECT and FORMAT == "parquet":
         # What Spark does to be fast with many rows takes a third of the time where there are few. Tests in a session of
-        # Spark Connect, and of the cluster level, have it.
+        # Spark Connect, with tables in other formats, and of the cluster level have it.
         found["spark.sql.adaptive.enabled"] = "false"
         found["spark.sql.codegen.wholeStage"] = "false"
         found["spark.sql.codegen.factoryMode"] = "NO_CODEGEN"
