@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from dedup import delivery, progress
 
 BUCKET_FILES = 512
-"""About how many files a bucket holds. A killed job computes a bucket a core again, and what it had of the next ones."""
+"""About how many files a bucket holds. A killed job computes a bucket a core again, and what it had of the next."""
 
 LEAST_FILES = 64
 """The files of a round for each task, where there are so many: some seconds of work, more than a round costs."""
