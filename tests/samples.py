@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +42,12 @@ def make_images(folder: Path, count: int) -> list[Path]:
         picture(seed, (120 + seed % 50, 100 + seed % 70)).save(path)
         made.append(path)
     return made
+
+
+def arrive(path: Path, folder: Path) -> None:
+    """Put a copy of a file into a folder that somebody looks at, all of it at once."""
+    shutil.copy(path, folder.parent / path.name)
+    os.replace(folder.parent / path.name, folder / path.name)
 
 
 def stored(rows: DataFrame, folder: Path) -> DataFrame:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.dataset
 from tests.cluster.conftest import bad_use, kill, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
-from tests.samples import WEIGHTS
+from tests.samples import WEIGHTS, arrive
 
 
 def rows(folder: Path) -> Counter[tuple[str, str]]:
@@ -32,21 +31,21 @@ def test_a_job_that_follows_and_is_killed_takes_in_each_file_once(
     source.mkdir()
     paths = sorted(images.rglob("*.png"))[:15]
 
-    def arrive(first: int, last: int) -> None:
+    def come(first: int, last: int) -> None:
         for path in paths[first:last]:
-            shutil.copy(path, source)
+            arrive(path, source)
 
     into = ("ingest", "--images", f"{source}/*.png", "--table", str(table), "--follow")
-    arrive(0, 5)
+    come(0, 5)
     job = submit(*into, "1 second")
     wait_for("what was there", lambda: len(rows(table / "images")) == 5 or job.poll(), 120)
     assert job.poll() is None, job.communicate()
     before = parts(table)
-    arrive(5, 10)
+    come(5, 10)
     wait_for("the next part", lambda: parts(table) > before, 120)
     kill(job.pid, *started_by(job.pid))
     job.communicate(timeout=60)
-    arrive(10, 15)
+    come(10, 15)
     job = submit(*into, "now")
     out, err = job.communicate(timeout=120)
     assert job.returncode == 0, err

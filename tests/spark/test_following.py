@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
-from tests.samples import make_images
+from tests.samples import arrive, make_images
 
 from dedup import claims, delivery, extraction, features, following, images, models, tables
 from dedup.errors import UsageError
@@ -82,7 +81,7 @@ def test_a_stream_takes_in_what_arrives_changes_and_goes(spark: SparkSession, tm
             wait_for(lambda: inventory(spark, table) == {source / "a.png": hash_of(b"")})
             half.write(paths[0].read_bytes())
         wait_for(lambda: inventory(spark, table) == {source / "a.png": hash_of(paths[0].read_bytes())})
-        shutil.copy(paths[1], source / "b.png")
+        arrive(paths[1].rename(paths[1].with_name("b.png")), source)
         wait_for(lambda: len(inventory(spark, table)) == 2)
         with pytest.raises(UsageError, match="another run writes there"):
             images.ingest(spark, str(source), table)
@@ -100,7 +99,7 @@ def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model
     paths = make_images(tmp_path / "all", 5)
     source.mkdir()
     for path in paths[:2]:
-        shutil.copy(path, source)
+        arrive(path, source)
     images.ingest(spark, str(source), table)
     with (
         beside(spark, lambda: following.ingest(spark, str(source), table, OFTEN)),
@@ -108,9 +107,9 @@ def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model
     ):
         wait_for(lambda: len(contents(spark, location, model)) == 2)
         for path in paths[2:4]:
-            shutil.copy(path, source)
+            arrive(path, source)
         wait_for(lambda: len(contents(spark, location, model)) == 4)
-    shutil.copy(paths[4], source)
+    arrive(paths[4], source)
     images.ingest(spark, str(source), table)
     done = following.extract(spark, table, location, model, following.NOW)
     assert (done.files, done.described, done.contents, done.computed) == (5, 5, 5, 1)
@@ -149,11 +148,11 @@ def test_features_follow_files(spark: SparkSession, model: Model, tmp_path: Path
     source.mkdir()
     paths = make_images(tmp_path / "all", 3)
     with beside(spark, lambda: following.extract_files(spark, str(source), location, model, OFTEN)):
-        shutil.copy(paths[0], source)
+        arrive(paths[0], source)
         wait_for(lambda: len(contents(spark, location, model)) == 1)
-        shutil.copy(paths[1], source)
+        arrive(paths[1], source)
         wait_for(lambda: len(contents(spark, location, model)) == 2)
-    shutil.copy(paths[2], source)
+    arrive(paths[2], source)
     taken, made = following.extract_files(spark, str(source), location, model, following.NOW)
     assert (taken.files, taken.new, made.files, made.computed) == (3, 1, 3, 1)
     models.one(location, model.id).require_complete(location)
