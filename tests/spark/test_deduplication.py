@@ -229,7 +229,7 @@ def read_csv(output: str) -> list[Row]:
 
 def test_every_row_is_what_plain_python_says_with_any_number_of_partitions(place: Place) -> None:
     wholes = []
-    for number in (1, 8, 200):
+    for number in (1, 3, 17):
         there = replace(place, output=f"{place.output}{number}").fill(FILES, rejects=3)
         with partitions(place.spark, number):
             before = descriptions(place.spark)

@@ -280,7 +280,7 @@ def test_every_row_is_what_plain_loops_say(
 def test_the_manifest_is_the_same_with_any_number_of_partitions(spark: SparkSession, tmp_path: Path) -> None:
     lake = made(5)
     found = []
-    for number in (1, 8, 200):
+    for number in (1, 3, 17):
         random.Random(number).shuffle(lake.files)
         with partitions(spark, number):
             found.append(built(spark, lake, tmp_path / str(number))[0])
