@@ -143,7 +143,7 @@ ensure_java() {
 # for each release and each Java, spares most of that (docs/tuning.md). Where none can be made, an empty file says so.
 ensure_archive() {
   local java=${JAVA_HOME:+$JAVA_HOME/bin/}java work
-  archive=$venv/spark-$release-$("$java" -version 2>&1 | cksum | tr ' ' -).jsa
+  archive=$venv/spark-$release-$(ls -lL "$(command -v "$java")" | cksum | tr ' ' -).jsa # to ask Java takes its start
   [ ! -f "$archive" ] && [ -w "$venv" ] || return 0
   say "making an archive of Spark's classes, once"
   work=$(mktemp -d)
@@ -299,7 +299,8 @@ if [ "$job" = test ]; then
     "$venv/bin/python" -m mypy
   fi
   ensure_archive # the jobs that tests start have it
-  exec "$venv/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@" # a file's tests share what is made for them
+  # A file's tests share what is made for them.
+  exec "$venv/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 fi
 
 if [ "$job" = bench ]; then

@@ -107,7 +107,9 @@ def read(path: str, limit: int = MAX_BYTES) -> bytes:
     content = b""
     if size <= limit:
         with stores.reading(path), _opened(where, name) as stream:
-            content = bytes(stream.read(limit + 1))  # it may have grown since then
+            content = bytes(stream.read(size + 1))
+            if len(content) > size:  # it has grown since then
+                content += bytes(stream.read(limit + 1 - len(content)))
     if max(size, len(content)) > limit:
         raise Reject(Reason.TOO_LARGE, f"{max(size, len(content))} bytes, more than {limit}")
     return content
