@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,11 +118,26 @@ def on(cluster: Cluster) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where processes put what they need while they run."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(autouse=True)
+def tidied(scratch: Path) -> Iterator[None]:
+    """Remove what killed processes have left after each test: a gigabyte each, weights for the most part."""
+    yield
+    for left in scratch.iterdir():
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def environment(scratch: Path) -> dict[str, str]:
     """Return what a user's shell holds: nothing that would make the library importable."""
     others = {"PYTHONPATH", "SPARK_HOME", "PYSPARK_PYTHON", "DEDUP_SPARK"}
     kept = {key: value for key, value in os.environ.items() if key not in others}
-    kept |= {"SPARK_SUBMIT_OPTS": JVM, "SPARK_DAEMON_JAVA_OPTS": JVM}
+    kept |= {"SPARK_SUBMIT_OPTS": f"{JVM} -Djava.io.tmpdir={scratch}", "SPARK_DAEMON_JAVA_OPTS": JVM}
+    kept |= {"SPARK_LOCAL_DIRS": str(scratch), "TMPDIR": str(scratch)}
     used = Path(sys.prefix)
     if used.name == f"spark-{RELEASE}":  # beside what it takes from the environment that it is in
         return kept | {"DEDUP_VENV": str(used.parent), "DEDUP_SPARK": RELEASE}
