@@ -320,7 +320,7 @@ esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
 defaults=()
 hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
-case "$*" in *s3a://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
+case "$*" in *s3a://* | *s3://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
 case " $* " in
   *" --format delta "* | *" --format=delta "*)
     add_library delta "$delta" "Delta tables" delta-spark

@@ -15,7 +15,7 @@ from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import tables
+from dedup import delivery, tables
 from dedup.distances import METRICS, distances
 from dedup.extraction import Extracted
 from dedup.images import Ingested
@@ -58,7 +58,9 @@ def stored(rows: DataFrame, folder: Path) -> DataFrame:
 
 
 def descriptions(spark: SparkSession) -> dict[int, str | None]:
-    """Return what Spark's UI says of the jobs that it remembers, by their numbers."""
+    """Return what Spark's UI says of the jobs that it remembers, by their numbers; Spark Connect tells of none."""
+    if delivery.context(spark) is None:
+        return {}
     jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)
     listed = [jobs.apply(i) for i in range(jobs.size())]
     return {job.jobId(): job.description().get() if job.description().isDefined() else None for job in listed}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.lacking import without
 
 KEY, SECRET = "alice", "a secret of hers"
 
@@ -62,7 +64,7 @@ class Store:
         """Start the server, and wait until it answers."""
         program = shutil.which("versitygw", path=f"{os.environ['PATH']}:{Path.home()}/go/bin")
         if program is None:
-            pytest.skip("no S3 server: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
+            without("s3", "no S3 server: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
         self.folder.mkdir(parents=True, exist_ok=True)
         address = ("--port", f"127.0.0.1:{self.port}")
         secrets = {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET}
@@ -113,7 +115,8 @@ class Gateway:
                 with lock:
                     outer.requests += 1
                     found = outer.fault(outer.requests)
-                    outer.refused += isinstance(found, int)
+                    if isinstance(found, int):
+                        outer.refused[re.split("[ /]", self.headers.get("User-Agent", ""))[0]] += 1
                     outer.late += isinstance(found, float) and found > 0
                     store = outer.store
                 if isinstance(found, int) or store is None:
@@ -122,6 +125,12 @@ class Gateway:
                     self.end_headers()
                     return
                 time.sleep(found)
+                try:
+                    self.pass_on(store, body)
+                except ConnectionError:  # the store is dead: so is the line
+                    self.close_connection = True
+
+            def pass_on(self, store: Store, body: bytes) -> None:
                 there = http.client.HTTPConnection("127.0.0.1", store.port, timeout=60)
                 there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():
@@ -164,7 +173,8 @@ class Gateway:
             float, that it is held back.
         """
         self.store, self.fault = store, fault
-        self.refused = self.late = self.requests = 0
+        self.refused: Counter[str] = Counter()  #: how often each client was, by what it calls itself
+        self.late = self.requests = 0
 
     def close(self) -> None:
         """End the proxy."""

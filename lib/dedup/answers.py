@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from dedup import delivery, formats, images, progress, queries, report, results, rounds, storage, stores, tables
+from dedup import delivery, formats, images, progress, queries, report, results, rounds, storage, tables
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.errors import Reject
 from dedup.models import Chosen
@@ -60,8 +60,9 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     """
     results.check(question.top, question.p, question.metrics)
     location = formats.located(question.features)
-    storage.require_writable(question.report)
-    formats.begin(stores.absolute(question.report), question.format)
+    folder = formats.folder(question.report)
+    storage.require_writable(folder)
+    formats.begin(folder, question.format)
     made = chosen.made
     with delivery.described(spark, "query: look up"):  # files are many, or few: what is read of them is shown there
         found, rejects = queries.collect(spark, location, question.asked)

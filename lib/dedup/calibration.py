@@ -81,7 +81,7 @@ def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Ca
         If the lake has too few different images, none of them can be read, or what is asked for cannot be.
     """
     wish.check()
-    storage.require_writable(wish.output)
+    storage.require_writable(formats.folder(wish.output))
     location, output = formats.located(wish.features), wish.output.rstrip("/")
     table = formats.located(wish.table) if wish.table else location
     tables.require(table, "images")

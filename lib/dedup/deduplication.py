@@ -60,7 +60,7 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
     keepers.check(request.policy)
     if request.way not in {None, *search.WAYS}:
         raise UsageError(f"--search {request.way}: possible are {', '.join(search.WAYS)}")
-    output = stores.absolute(request.output)
+    output = formats.folder(request.output)
     locations = {formats.located(request.features): True}
     if request.against:
         locations.setdefault(formats.located(request.against), False)

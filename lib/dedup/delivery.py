@@ -10,13 +10,14 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 if TYPE_CHECKING:
@@ -95,6 +96,13 @@ def _mapped(path: str) -> NDArray[np.float32]:
     return np.memmap(path, dtype="<f4", mode="c")
 
 
+_SHARED = {
+    "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",
+    "spark.sql.sources.bucketing.autoBucketedScan.enabled": "false",
+}
+"""What lets Spark compute rows that are persisted in the session itself: else it makes another one each time, for which
+executors keep the session's artifacts once more, half a gigabyte."""
+
 _sent: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
 """The artifacts that a session has: it keeps them to its end, and half a gigabyte need not travel again."""
 
@@ -136,6 +144,9 @@ def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterat
             broadcast.destroy()
         return
     if name not in _sent.setdefault(spark, set()):
+        for key, value in _SHARED.items():
+            with suppress(PySparkException):  # a session may refuse: then it has the copies
+                spark.conf.set(key, value)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, name)
             flat.astype("<f4", copy=False).tofile(path)

@@ -18,6 +18,10 @@ from dedup.files import Located
 from dedup.given import Given
 from dedup.images import Ingested
 from dedup.model import Model
+from dedup.models import Made
+
+_MOST_PARTS = 512
+"""The parts of one model's features that a run leaves at most; the names of them all are noted."""
 
 
 @dataclass(frozen=True)
@@ -178,14 +182,17 @@ def _extract(
             _reject(files, unread, location, model.id, parts)
             counted = _count(files, unread, location, model.id)
             if counted.copies:
-                _drop_copies(spark, location, model.id, claim)
+                _drop_copies(spark, location, made, claim)
                 counted = _count(files, unread, location, model.id)
                 if counted.copies:
                     raise RuntimeError(f"{counted.copies} rows of contents that have one already: run extract again")
+        left, merged = _merge(spark, location, model.id, counted.parts, claim)
         claim.require()
     for name in ("images", "rejects"):
         tables.tidy(location, name)
-    replace(made, complete=True, stale=counted.stale, parts=counted.parts).save(location)
+    replace(made, complete=True, stale=counted.stale, parts=left).save(location)
+    if merged:  # now that no reader who comes looks for them
+        tables.drop(spark, location, "features", merged)
     return Extracted(model.id, computed=sum(rows for _, rows in counts), **counted.found)
 
 
@@ -292,14 +299,17 @@ def _count(files: DataFrame, unread: DataFrame, location: str, model: str) -> _C
     return _Counted(counts, row["stale"], row["copies"], tuple(row["parts"]))
 
 
-def _drop_copies(spark: SparkSession, location: str, model: str, claim: Claim) -> None:
-    """Leave of several rows of one content the first: the parts of the others are written anew, without them.
+def _drop_copies(spark: SparkSession, location: str, made: Made, claim: Claim) -> None:
+    """Leave of several rows of one content that which readers see, or the first: the others' parts are written anew.
 
-    A run that stood still, was replaced, and woke up in the middle of a part leaves such rows. Whatever stops this
-    leaves no content without a row: at worst there are copies, for the next run.
+    A run that stood still, was replaced, and woke up in the middle of a part leaves such rows, and so does one that is
+    killed while it merges. Whatever stops this leaves no content without a row: at worst there are copies, for the next
+    run.
     """
-    rows = under(spark, location, model)
-    several = rows.groupBy("sha256").agg(F.min("part").alias("first"), F.count("*").alias("rows")).where("rows > 1")
+    rows = under(spark, location, made.model)
+    seen = F.col("part").isin(*made.parts)
+    first = F.min_by("part", F.struct(~seen, "part")).alias("first")
+    several = rows.groupBy("sha256").agg(first, F.count("*").alias("rows")).where("rows > 1")
     copies = rows.select("sha256", "part").join(several, "sha256").where("part <> first").select("sha256", "part")
     with rounds.held(copies) as found:
         later = [row["part"] for row in found.select("part").distinct().collect()]
@@ -308,6 +318,25 @@ def _drop_copies(spark: SparkSession, location: str, model: str, claim: Claim) -
         if not others.isEmpty():
             tables.append(others, location, "features")
         tables.drop(spark, location, "features", later)
+
+
+def _merge(
+    spark: SparkSession, location: str, model: str, parts: tuple[str, ...], claim: Claim
+) -> tuple[tuple[str, ...], list[str]]:
+    """Put the smallest of many parts into one; return the parts that hold all, and those that do so no more.
+
+    A stream leaves a part for each batch that finds something. As many are left as can come again before the next time,
+    so that a row is written a few times in all: what was merged is not among the smallest soon.
+    """
+    if len(parts) <= _MOST_PARTS:
+        return parts, []
+    rows = under(spark, location, model)
+    sizes = rows.where(F.col("part").isin(*parts)).groupBy("part").count().orderBy("count", "part")
+    small = [row["part"] for row in sizes.limit(len(parts) - _MOST_PARTS // 2).collect()]
+    of_small = rows.where(F.col("part").isin(small)).repartition(rounds.slots(spark), "bucket")
+    claim.require()
+    part = tables.append(of_small.sortWithinPartitions("bucket", "sha256"), location, "features")
+    return (*(name for name in parts if name not in small), part), small
 
 
 def reasons(spark: SparkSession, location: str) -> dict[str, int]:

@@ -37,6 +37,19 @@ def located(location: str) -> str:
     return location if is_name(location) else stores.absolute(location)
 
 
+def folder(location: str) -> str:
+    """Return the one spelling of a location for pages too, which no catalog holds: an absolute path or URI.
+
+    Raises
+    ------
+    UsageError
+        If it is a name in a catalog.
+    """
+    if is_name(location):
+        raise UsageError(f"{location}: a name in a catalog, where pages cannot be: name a folder, as ./{location} does")
+    return stores.absolute(location)
+
+
 def require_writable(location: str) -> None:
     """Make sure, before any work, that tables can be written to a location, as far as a storage can tell.
 

@@ -38,7 +38,8 @@ def entries(location: str) -> Iterator[Entry]:
     """List every file under a location: a file, a folder with all that is in it, or a pattern of `*`, `?`, `[..]`.
 
     A name that exists is never taken for a pattern. A pattern's match that is a folder stands for all that is in it,
-    and `**` for any number of folders. Links are followed, but not to a folder that has been listed already.
+    and `**` for any number of folders. Links are followed, but not to what is listed by another name: were a link the
+    duplicate to be kept, its file would be the one to be dropped.
 
     Yields
     ------
@@ -116,26 +117,32 @@ def _walk(location: str) -> Iterator[Entry]:
 
 
 def _walk_local(root: str) -> Iterator[Entry]:
-    # Device and inode of every folder so far: one that a link leads to again is not gone through again. Folders that
-    # link to each other would else be listed in every order that there is.
+    inside = os.path.realpath(root).rstrip("/")
+    # Device and inode of every folder that links led to: none is gone through again. Folders that link to each other
+    # would else be listed in every order that there is.
     before: set[tuple[int, int]] = set()
-    waiting = [root]
+    waiting = [(root, False)]
     while waiting:
-        path = waiting.pop()
+        path, linked = waiting.pop()
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         if shown != path:
             yield Entry(shown, reject=Reject(Reason.UNREADABLE, "the name is not UTF-8"))
             continue
         try:
             status = os.stat(path)
+            if linked and f"{os.path.realpath(path)}/".startswith(f"{inside}/"):
+                continue
             if not stat.S_ISDIR(status.st_mode):
                 yield Entry(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
                 continue
-            here = (status.st_dev, status.st_ino)
-            again = here in before and os.path.islink(path)
-            before.add(here)
-            below = [] if again else sorted(os.listdir(path), reverse=True)
+            if linked:
+                here = (status.st_dev, status.st_ino)
+                if here in before:
+                    continue
+                before.add(here)
+            with os.scandir(path) as found:
+                below = sorted(((one.path, linked or one.is_symlink()) for one in found), reverse=True)
         except stores.FAILURES as error:
             yield Entry(path, reject=stores.reject(error))
             continue
-        waiting.extend(os.path.join(path, name) for name in below)
+        waiting.extend(below)

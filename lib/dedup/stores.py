@@ -55,6 +55,10 @@ _SCHEMES: dict[str, Callable[[str], tuple[fs.FileSystem, str]]] = {
 """By scheme, what stands between // and / becomes a file system and the path there that is the root of such URIs."""
 
 
+_SPELT = {"s3": "s3a", "abfs": "abfss"}
+"""How tables spell the schemes of one store: plain Spark knows no `s3:`, and encryption leads to no other place."""
+
+
 @cache  # a client is made once in a process, not for every file
 def _root(scheme: str, authority: str) -> tuple[fs.FileSystem, str]:
     return _SCHEMES[scheme](authority)
@@ -89,11 +93,17 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
 
 
 def absolute(location: str) -> str:
-    """Return the one spelling of a location that tables hold: `/a/b` for local files, else the URI as it was given."""
+    """Return the one spelling of a location that tables hold: a file of two names would be a duplicate of itself.
+
+    >>> absolute("/a/./b/"), absolute("file:///a/b")
+    ('/a/b', '/a/b')
+    """
     where, path = locate(location)
     if isinstance(where, fs.LocalFileSystem):
         return os.path.normpath(path)
-    return location.rstrip("/")
+    scheme, rest = location.split(":", 1)
+    scheme = scheme.lower()
+    return f"{_SPELT.get(scheme, scheme)}:{rest}".rstrip("/")
 
 
 def spark_path(location: str) -> str:

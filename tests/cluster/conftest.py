@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -164,18 +165,40 @@ def submit(
     return start
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of 120 images: some rounds of work for two cores."""
-    folder = tmp_path_factory.mktemp("images")
-    make_images(folder, 120)
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return a function that fills a folder, once for all processes that run tests side by side, and returns it."""
+    beside = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp().parent if beside else tmp_path_factory.getbasetemp()
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (base / name).exists():
+                fill(base / f"{name}.begun")
+                (base / f"{name}.begun").rename(base / name)
+        return base / name
+
     return folder
 
 
 @pytest.fixture(scope="session")
-def local(images: Path, submit: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(once: Once) -> Path:
+    """Return a folder of 120 images: some rounds of work for two cores."""
+    return once("images", partial(make_images, count=120))
+
+
+@pytest.fixture(scope="session")
+def local(images: Path, submit: Callable[..., subprocess.Popen[str]], once: Once) -> Path:
     """Return the tables that a local run makes of the images, through submit.sh: table and features."""
-    folder = tmp_path_factory.mktemp("local")
+    return once("local", partial(_make, submit, images))
+
+
+def _make(submit: Callable[..., subprocess.Popen[str]], images: Path, folder: Path) -> None:
+    folder.mkdir()
     counted = ("--metrics", f"{folder}/ingest.json")
     ingest = submit("ingest", "--images", str(images), "--table", f"{folder}/table", *counted)
     out, err = ingest.communicate(timeout=300)
@@ -186,7 +209,6 @@ def local(images: Path, submit: Callable[..., subprocess.Popen[str]], tmp_path_f
     out, err = extract.communicate(timeout=300)
     assert extract.returncode == 0, err
     assert "120 files = 120 with features + 0 rejected" in out
-    return folder
 
 
 def _registered(log: Path) -> bool:

@@ -1,4 +1,4 @@
-"""All jobs through submit.sh with everything in buckets of a real S3 server, which dies and comes back."""
+"""All jobs through submit.sh with everything in buckets of a real S3 server, which refuses, dies and comes back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.cluster.conftest import bad_use, vectors, wait_for
 from tests.samples import WEIGHTS, picture
-from tests.store import Store, environment
+from tests.store import Gateway, Store, environment
 
 Submit = Callable[..., subprocess.Popen[str]]
 
@@ -29,9 +29,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def on_store(store: Store, submit: Submit) -> Submit:
+def gateway(store: Store) -> Iterator[Gateway]:
+    """Stand before the store, and refuse each thirtieth request, as a store does that is asked too often."""
+    made = Gateway()
+    made.stand_before(store, lambda number: 503 if number % 30 == 0 else 0.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def on_store(gateway: Gateway, submit: Submit) -> Submit:
     """Return `submit` with the variables by which the store is found."""
-    return partial(submit, **environment(store.port))
+    return partial(submit, **environment(gateway.port))
 
 
 def finished(job: subprocess.Popen[str]) -> str:
@@ -41,7 +50,7 @@ def finished(job: subprocess.Popen[str]) -> str:
 
 
 def test_jobs_make_in_buckets_what_they_make_on_a_disk(
-    store: Store, on_store: Submit, images: Path, local: Path
+    store: Store, gateway: Gateway, on_store: Submit, images: Path, local: Path
 ) -> None:
     photos, out = store.bucket("photos"), store.bucket("out")
     files = sorted(path for path in images.rglob("*") if path.is_file())
@@ -86,6 +95,8 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
     lines = (out / "dd/manifest.csv").read_text().splitlines()
     assert len(lines) == 125
     assert not [path for path in (out / "dd").iterdir() if path.name.startswith("_scratch")]
+    assert gateway.refused["Hadoop"] > 10, "Spark itself was refused"
+    assert gateway.refused["aws-sdk-cpp"] > 10, "and so was Arrow"
 
 
 @pytest.mark.parametrize(

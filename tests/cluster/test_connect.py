@@ -11,7 +11,7 @@ from tests.cluster.conftest import vectors
 from tests.samples import ROOT, WEIGHTS
 
 SCRIPT = """
-import sys
+import pathlib, sys, tempfile
 from pyspark.sql import SparkSession
 
 spark = SparkSession.builder.remote("local[2]").getOrCreate()
@@ -33,26 +33,10 @@ new = answers.ask(spark, answers.Question(folder + "/features", [asked], folder 
 print(len(known.rows), "known,", len(new.rows[asked]), "results for a new one")
 request = summary.Request(folder + "/features", folder + "/duplicates", thresholds.defaults())
 print(counters.deduplicated(deduplication.deduplicate(spark, request)).sums[0])
+folders = pathlib.Path(tempfile.gettempdir()).glob("spark-*/userFiles-*/*/*.f32")
+print(len(list(folders)), "files of weights")
 spark.stop()
 """
-
-PART = ("test_job.py", "test_rounds.py", "test_images.py", "test_groups.py", "test_results.py")
-"""Of the spark level: errors of tasks, what sessions lack, reading and writing, loops of joins, a poll."""
-
-
-def test_a_part_of_the_spark_level_passes_in_a_connect_session(environment: dict[str, str]) -> None:
-    words = ["-q", "-p", "no:cacheprovider", *(f"tests/spark/{name}" for name in PART)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words],
-        env=environment | {"DEDUP_CONNECT": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
-    if done.returncode:
-        pytest.fail(done.stdout[-5000:])
 
 
 def test_jobs_without_a_spark_context(images: Path, local: Path, environment: dict[str, str], tmp_path: Path) -> None:
@@ -74,6 +58,7 @@ def test_jobs_without_a_spark_context(images: Path, local: Path, environment: di
     if done.returncode:
         pytest.fail(done.stderr[-3000:])
     assert "30 known," in done.stdout
+    assert "1 files of weights" in done.stdout, "on the disk of the executor"
     assert "files = 30 keep + 0 drop + 0 review + 0 rejected" in done.stdout
     made = vectors(tmp_path / "features")
     assert len(made) == 30

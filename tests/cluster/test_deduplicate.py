@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.cluster.conftest import Cluster, bad_use, wait_for
+from tests.cluster.conftest import Cluster, wait_for
 from tests.cluster.test_jobs import Submit
 from tests.samples import WEIGHTS, make_images
 
@@ -100,21 +100,3 @@ def test_thresholds_are_calibrated_and_used(copied: Path, submit: Submit) -> Non
     assert used.returncode == 0, err
     assert "0 review" in out
     assert "the defaults" not in out
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["--features", "{tmp}"], "no table of features"),
-        (["--features", "{copied}/features", "--votes", "6"], "--votes 6: there are 5 distances"),
-        (["--features", "{copied}/features", "--thresholds", "{tmp}/none.json"], "none.json: missing"),
-        (["--features", "{copied}/features", "--against", "{copied}/features"], "these are the features themselves"),
-        (["--features", "{copied}/features", "--keep", "prettiest"], "--keep: invalid choice: 'prettiest'"),
-        (["--features", "{copied}/features", "--model", "x"], "not with x"),
-    ],
-)
-def test_bad_use_is_exit_code_2_and_one_line(
-    words: list[str], says: str, submit: Submit, copied: Path, tmp_path: Path
-) -> None:
-    filled = [word.format(tmp=tmp_path, copied=copied) for word in words]
-    assert says in bad_use(submit("deduplicate", *filled, "--output", f"{tmp_path}/out"))

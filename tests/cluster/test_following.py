@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow.dataset
-from tests.cluster.conftest import bad_use, kill, started_by, vectors, wait_for
+from tests.cluster.conftest import kill, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
 from tests.samples import WEIGHTS, arrive
 
@@ -54,11 +54,16 @@ def test_a_job_that_follows_and_is_killed_takes_in_each_file_once(
     hashes = {Path(path).name: sha256 for path, sha256 in known}
     assert rows(table / "images") == {(f"{source}/{path.name}", hashes[path.name]): 1 for path in paths}
 
-    job = submit("extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS, "--follow", "now")
+    extract = ("extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS, "--follow")
+    job = submit(*extract, "1 second")
+    wait_for("features", lambda: [*features.glob("features/part=*")] or job.poll(), 240)
+    assert job.poll() is None, job.communicate()
+    kill(job.pid, *started_by(job.pid))
+    job.communicate(timeout=60)
+    assert len(vectors(features)) < 15, "a part has begun that does not count"
+    job = submit(*extract, "now")
     out, err = job.communicate(timeout=300)
     assert job.returncode == 0, err
     assert "15 contents = 15 computed + 0 known" in out
     of_all = vectors(local / "features")
     assert vectors(features) == {hashes[path.name]: of_all[hashes[path.name]] for path in paths}
-
-    assert "possible are now, and times such as '30 seconds'" in bad_use(submit(*into, "whenever"))

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import Cluster, bad_use, on, vectors, wait_for
-from tests.libraries import missing
+from tests.libraries import need
 from tests.samples import WEIGHTS
 
-from dedup.claims import claimed
 from dedup.models import Made
 
 Submit = Callable[..., subprocess.Popen[str]]
@@ -71,8 +70,7 @@ def test_a_query_through_submit_answers_and_names_the_page(
 def test_a_format_that_is_asked_for_comes_with_its_library(
     name: str, submit: Submit, images: Path, tmp_path: Path
 ) -> None:
-    if why := missing(name):
-        pytest.skip(why)
+    need(name)
     ingest = ("ingest", "--images", str(images / "set 0"), "--table", f"{tmp_path}/table", "--format", name)
     for said in ("30 read + 0 known", "0 read + 30 known"):
         job = submit(*ingest)
@@ -82,33 +80,33 @@ def test_a_format_that_is_asked_for_comes_with_its_library(
     assert (tmp_path / "table" / "_format").read_text() == name
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (
-            ["ingest", "--images", "/no/such/folder", "--table", "{tmp}/t"],
-            "/no/such/folder: no such file, folder or pattern",
-        ),
-        (["ingest", "--images", "{images}", "--table", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
-        (
-            ["ingest", "--images", "{images}", "--table", "{tmp}/t", "--metrics", "/proc/x"],
-            "/proc/x: cannot be written",
-        ),
-        (["extract", "--table", "{tmp}", "--features", "{tmp}/f", "--weights", "seeded"], "no table of images"),
-        (["extract", "--table", "{local}/table", "--features", "{tmp}/f", "--weights", "x.pt"], "--weights x.pt"),
-        (["query", "--features", "{local}/features", "--query", "{images}", "--top", "0"], "whole number from 1 up"),
-        (["query", "--features", "{local}/features", "--query", "{images}", "--distances", "x"], "unknown metric 'x'"),
-        (
-            ["query", "--features", "{local}/features", "--query", "{images}", "--weights", "seeded:8"],
-            "not with --weights seeded:8",
-        ),
-    ],
-)
-def test_bad_use_is_exit_code_2_and_one_line(
-    words: list[str], says: str, submit: Submit, local: Path, images: Path, tmp_path: Path
-) -> None:
-    filled = [word.format(tmp=tmp_path, local=local, images=images) for word in words]
-    assert says in bad_use(submit(*filled))
+def test_tables_of_a_catalog_are_named_in_all_jobs(submit: Submit, images: Path, tmp_path: Path) -> None:
+    need("iceberg")
+    catalog = {
+        "spark.sql.catalog.ice": "org.apache.iceberg.spark.SparkCatalog",
+        "spark.sql.catalog.ice.type": "hadoop",
+        "spark.sql.catalog.ice.warehouse": str(tmp_path / "warehouse"),
+    }
+    options = [word for name, value in catalog.items() for word in ("--conf", f"{name}={value}")]
+    (tmp_path / "warehouse" / "photos").mkdir(parents=True)
+    table, features, output = "ice.photos.lake", "ice.photos.features", f"{tmp_path}/duplicates"
+    asked = str(next(images.glob("set 0/*.jpg")))
+    for words, says in (
+        (("ingest", "--images", f"{images}/set 0", "--table", table), "30 files = 30 in the table + 0 rejected"),
+        (("extract", "--table", table, "--features", features, "--weights", WEIGHTS), "30 computed + 0 known"),
+        (("extract", "--table", table, "--features", features, "--weights", WEIGHTS), "0 computed + 30 known"),
+        (("query", "--features", features, "--query", asked, "--report", f"{tmp_path}/report"), asked),
+        (("deduplicate", "--features", features, "--output", output), "30 files = 30 keep"),
+    ):
+        job = submit(*options, *words, "--format", "iceberg")
+        out, err = job.communicate(timeout=300)
+        assert job.returncode == 0, err
+        assert says in out
+
+
+def test_bad_use_is_exit_code_2_and_one_line(submit: Submit, images: Path) -> None:
+    said = bad_use(submit("ingest", "--images", str(images), "--table", "/proc/nowhere"))
+    assert "/proc/nowhere: cannot be written" in said
 
 
 def test_what_was_counted_is_left_as_json(local: Path) -> None:
@@ -160,11 +158,18 @@ def test_a_job_that_fails_does_not_end_in_0(submit: Submit, images: Path, tmp_pa
     assert "a.parquet" in last["exception"]["msg"]
 
 
-def test_a_run_beside_another_on_one_output_is_one_line(submit: Submit, local: Path, tmp_path: Path) -> None:
+def test_of_two_runs_on_one_output_one_goes_on_and_the_other_says_why_not(
+    submit: Submit, local: Path, tmp_path: Path
+) -> None:
     features = tmp_path / "features"
-    with claimed(str(features), "extract"):  # a run of extract has nothing else there for as long as it likes
-        said = bad_use(
-            submit("extract", "--table", f"{local}/table", "--features", str(features), "--weights", WEIGHTS)
-        )
-        assert f"{features}: another run writes there (extract on " in said
-        assert [path.name for path in features.iterdir()] == ["_running"]
+    extract = ("extract", "--table", f"{local}/table", "--features", str(features), "--weights", WEIGHTS)
+    first = submit(*extract)
+    wait_for("a first run", lambda: (features / "_running").exists() or first.poll(), 120)
+    second = submit(*extract)
+    assert f"{features}: another run writes there (extract on " in bad_use(second)
+    assert first.poll() is None, "it goes on"
+    out, err = first.communicate(timeout=300)
+    assert first.returncode == 0, err
+    assert "120 contents = 120 computed + 0 known" in out
+    assert vectors(features) == vectors(local / "features")
+    assert not (features / "_running").exists()

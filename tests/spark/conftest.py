@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 from tests.connect import serving
-from tests.libraries import jars, missing
+from tests.libraries import jars, need
 from tests.samples import ROOT, WEIGHTS, Lake, make_lake
 from tests.store import Gateway, environment
 
-from dedup import extraction, formats, images, weights
+from dedup import delivery, extraction, formats, images, weights
 from dedup.model import Model
 
 FORMAT = os.environ.get("DEDUP_FORMAT", formats.DEFAULT)
@@ -41,8 +41,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def spark(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    if FORMAT in _EXTENSIONS and (why := missing(FORMAT)):
-        pytest.skip(why)
+    need(FORMAT)
     # Python workers import the library from its sources; the cluster level proves that the zip is enough.
     os.environ["PYTHONPATH"] = str(ROOT / "lib")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -62,10 +61,17 @@ def spark(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     session.stop()
 
 
+@pytest.fixture
+def classic(spark: SparkSession) -> None:
+    """Skip a test in a session of Spark Connect, which has no SparkContext."""
+    if delivery.context(spark) is None:
+        pytest.skip("needs a SparkContext")
+
+
 def _properties(scratch: Path) -> dict[str, str]:
     lines = (ROOT / "conf" / "local.conf").read_text().splitlines()
     found = dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
-    there = [name for name in _EXTENSIONS if not missing(name)]
+    there = [name for name in _EXTENSIONS if jars(name)]
     found["spark.jars"] = ",".join(str(jar) for name in there for jar in jars(name))
     found["spark.sql.extensions"] = ",".join(_EXTENSIONS[name] for name in there)
     if "delta" in there:

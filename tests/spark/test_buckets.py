@@ -11,7 +11,7 @@ from tests.archives import tar, zipped
 from tests.samples import WEIGHTS, make_images, picture
 from tests.store import Gateway, Store, environment
 
-from dedup import archives, extraction, files, images, listing, storage, stores, tables, weights
+from dedup import archives, extraction, files, following, images, listing, storage, stores, tables, weights
 from dedup.errors import Outage, Reason, Reject, UsageError
 from dedup.model import Model
 
@@ -88,6 +88,22 @@ def test_an_object_that_changes_between_listing_and_reading_is_told(store: Store
     assert files._read(True, rows["s3a://photos/b.png"])["reason"] == Reason.MISSING
 
 
+@pytest.mark.usefixtures("classic")
+def test_a_stream_follows_a_bucket(spark: SparkSession, store: Store, tmp_path: Path) -> None:
+    bucket, table = store.bucket("photos"), f"{tmp_path}/table"
+    put(bucket, ("a.png", "b c/ü.png"))
+
+    def follow(source: str) -> tuple[int, int, int]:
+        done = following.ingest(spark, source, table, following.NOW)
+        return done.files, done.new, done.gone
+
+    assert follow("s3a://photos") == (2, 2, 0)
+    (bucket / "a.png").unlink()
+    put(bucket, ("d.png",))
+    assert follow("s3://photos") == (2, 1, 1), "it is the same bucket"
+    assert rejects(table, spark) == {}
+
+
 @pytest.fixture
 def others_secret(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Have another secret than the store."""
@@ -147,7 +163,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(store: Store, gateway: G
     put(store.bucket("photos"), ("a.png",))
     gateway.stand_before(store, lambda number: 503 if number <= 4 else 0.0)
     assert storage.read("s3a://photos/a.png") == (store.folder / "photos" / "a.png").read_bytes()
-    assert gateway.refused == 4
+    assert gateway.refused.total() == 4
 
 
 def test_a_store_that_stays_away_is_nobody_elses_fault(
@@ -174,7 +190,7 @@ def test_a_bucket_is_ingested_although_requests_fail_and_wait(
     assert (done.files, done.kept, done.rejected) == (40, 40, 0)
     found = {row["path"]: bytes(row["content"]) for row in tables.read(spark, f"{tmp_path}/table", "images").collect()}
     assert found == {f"s3a://photos/{path.relative_to(bucket)}": path.read_bytes() for path in bucket.rglob("cloud*")}
-    assert gateway.refused > 10
+    assert gateway.refused.total() > 10
     assert gateway.late > 3
 
 
@@ -196,7 +212,7 @@ def test_members_of_archives_in_a_bucket_are_rows_although_requests_fail(
     for archive, count in (("1.tar", 100), ("2.zip", 100), ("3.tar", 4)):
         for name in list(SHARD)[:count]:
             assert found[f"s3a://photos/{archive}!/{name}"] == SHARD[name]
-    assert gateway.refused > 10
+    assert gateway.refused.total() > 10
 
 
 @pytest.mark.parametrize("archive", ["1.tar", "2.zip"])

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from tests.samples import Contents, Near, Stored, clumps, descriptions, near_by, near_pairs, store
 from tests.spark.test_manifest import Lake, Oracle, Row, partitions
 
-from dedup import candidates, deduplication, state, storage, tables, thresholds
+from dedup import candidates, deduplication, delivery, state, storage, tables, thresholds
 from dedup.counters import deduplicated
 from dedup.deduplication import deduplicate
 from dedup.distances import METRICS, distances
@@ -235,7 +235,8 @@ def test_every_row_is_what_plain_python_says_with_any_number_of_partitions(place
             before = descriptions(place.spark)
             done = there.run(csv=True)
             said = [text for number, text in descriptions(place.spark).items() if number not in before]
-        assert {(text or "").partition(":")[0] for text in said} == {"deduplicate"}
+        if delivery.context(place.spark):
+            assert {(text or "").partition(":")[0] for text in said} == {"deduplicate"}
         assert there.pairs() == expected_pairs(FILES)
         assert there.rows() == expected(FILES)
         assert done.others.rejected == 3
@@ -310,17 +311,17 @@ def test_where_pairs_were_cut_and_a_file_has_gone_everything_is_compared_anew(
     early: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "MOST", 1)
-    there = replace(early, output=str(tmp_path / "output"))
-    for files in (FILES, without(*FIRST)):
-        done = there.fill(files).run()
+    there, scratch = (replace(early, output=str(tmp_path / name)) for name in ("output", "scratch"))
+    there.fill(FILES).run()
+    there.fill(without(*FIRST))
+    for place in (there, scratch):
+        done = place.run()
         assert done.found.hot, "some contents have more candidates than they keep"
         assert done.compared == done.exact_sets
-        scratch = replace(there, output=str(tmp_path / f"scratch {len(files)}"))
-        scratch.run()
-        assert set(there.rows()) == set(scratch.rows())
-        for path, row in there.rows().items():
-            other = scratch.rows()[path]
-            assert (row["action"], row["keeper"], row["method"]) == (other["action"], other["keeper"], other["method"])
+    others = scratch.rows()
+    assert set(there.rows()) == set(others)
+    for path, row in there.rows().items():
+        assert all(row[name] == others[path][name] for name in ("action", "keeper", "method"))
 
 
 def test_a_place_that_holds_no_file_and_a_file_that_was_forgotten_are_refused(early: Place, tmp_path: Path) -> None:

@@ -14,17 +14,14 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.samples import arrive, make_images
 
-from dedup import claims, delivery, extraction, features, following, images, models, tables
+from dedup import claims, extraction, features, following, images, models, tables
 from dedup.errors import UsageError
 from dedup.model import Model
 
 OFTEN = "1 second"
 
 
-@pytest.fixture(autouse=True)
-def classic(spark: SparkSession) -> None:
-    if delivery.context(spark) is None:
-        pytest.skip("streams need a SparkContext")
+pytestmark = pytest.mark.usefixtures("classic")
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from tests.libraries import missing
+from tests.libraries import need
 
-from dedup import delivery, formats, notes, storage, tables, vectors
+from dedup import formats, notes, storage, tables, vectors
 from dedup.errors import UsageError
 
 WIDTH = 8
@@ -24,8 +24,7 @@ WIDTH = 8
 def location(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> str:
     """Return a location that was begun in each format, in a folder whose name is not simple."""
     name, _, catalog = request.param.partition(" ")
-    if name != "parquet" and (why := missing(name)):
-        pytest.skip(why)
+    need(name)
     where = str(tmp_path / "a lake, 100% =ü+")
     if catalog:
         schema = {"delta": "spark_catalog.default", "iceberg": "ice.photos"}[name]
@@ -141,10 +140,8 @@ def _is(location: str, name: str) -> bool:
     return storage.read(f"{location}/_format").decode() == name
 
 
+@pytest.mark.usefixtures("classic")
 def test_a_stream_tells_of_each_part_that_is_added(spark: SparkSession, location: str, tmp_path: Path) -> None:
-    if delivery.context(spark) is None:
-        pytest.skip("streams need a SparkContext")
-
     def told() -> set[str]:
         """Return the parts that have come since the last call."""
         found: set[str] = set()

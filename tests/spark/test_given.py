@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from tests.libraries import missing
+from tests.libraries import need
 from tests.samples import make_images
 
 from dedup import answers, extraction, given, models, tables
@@ -26,8 +26,7 @@ def taken(spark: SparkSession, folder: Path) -> DataFrame:
 
 @pytest.fixture(params=["parquet", "delta", "delta catalog"])
 def kind(request: pytest.FixtureRequest, spark: SparkSession) -> str:
-    if "delta" in request.param and (why := missing("delta")):
-        pytest.skip(why)
+    need(request.param.partition(" ")[0])
     return str(request.param)
 
 

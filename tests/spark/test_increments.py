@@ -208,6 +208,38 @@ def test_rows_of_a_run_that_was_replaced_are_dropped(
     assert len(parts(spark, made)) == 2
 
 
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stopped", ["tidy", "drop"])  # before and after readers are sent to what was merged
+def test_of_many_parts_the_smallest_become_one(
+    stopped: str, spark: SparkSession, lake: Lake, model: Model, made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "_MOST_PARTS", 4)
+    first, second = parts(spark, made)
+    rows = tables.read(spark, made, "features")
+    whole = vectors(rows)
+    names = sorted(row["sha256"] for row in rows.where(F.col("part") == second).select("sha256").collect())
+    small = [
+        tables.append(rows.where(F.col("sha256").isin(names[start : start + 3])), made, "features")
+        for start in (0, 3, 6, 9)
+    ]
+    tables.drop(spark, made, "features", [second])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, stopped, killed)
+        with pytest.raises(KeyboardInterrupt):
+            extraction.extract(spark, lake.table, made, model)
+    if stopped == "drop":
+        assert vectors(features.live(spark, made, models.one(made, None))) == whole
+    extraction.extract(spark, lake.table, made, model)
+    seen = models.one(made, None).parts
+    assert (len(seen), first in seen, len({*seen} & {*small})) == (3, True, 1)
+    assert tuple(parts(spark, made)) == seen
+    assert vectors(tables.read(spark, made, "features")) == whole
+
+
 def test_rows_that_come_after_the_end_count_for_nobody(
     spark: SparkSession, lake: Lake, model: Model, made: str
 ) -> None:
@@ -235,9 +267,6 @@ def test_a_table_with_copies_is_not_complete_and_a_repair_that_is_stopped_loses_
         patched.setattr(extraction, "_drop_copies", lambda *given: None)
         with pytest.raises(RuntimeError, match="3 rows of contents that have one already: run extract again"):
             extraction.extract(spark, lake.table, made, model)
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(tables, "drop", killed)

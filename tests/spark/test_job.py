@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pyarrow.parquet
 import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from tests.samples import ROOT, Lake
 
 from dedup import delivery, job, tables
 from dedup.errors import Outage, UsageError
@@ -157,6 +159,59 @@ def test_a_file_of_a_table_that_is_none_is_named_in_one_line(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"error: file://{part}/a.parquet: no Parquet file, or not with the columns of")
     assert ended.value.code == 2
+
+
+@pytest.mark.usefixtures("classic")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("ingest --images {tmp}/none --table {tmp}/t", "/none: no such file, folder or pattern"),
+        ("ingest --images {images} --table /proc/nowhere", "/proc/nowhere: cannot be written"),
+        ("ingest --images {images} --table {tmp}/t --metrics /proc/x", "/proc/x: cannot be written"),
+        (
+            "ingest --images {images} --table {tmp}/t --follow whenever",
+            "possible are now, and times such as '30 seconds'",
+        ),
+        ("extract --table {tmp} --features {tmp}/f --weights seeded", "no table of images"),
+        ("extract --table {table} --features {tmp}/f --weights x.pt", "--weights x.pt"),
+        ("query --features {features} --query {images} --top 0", "whole number from 1 up"),
+        ("query --features {features} --query {images} --distances x", "unknown metric 'x'"),
+        ("query --features {features} --query {images} --weights seeded:8", "not with --weights seeded:8"),
+        ("query --features {features} --query {images} --report a.b.c", "name a folder, as ./a.b.c does"),
+        ("calibrate --features {features} --output a.b.c", "name a folder, as ./a.b.c does"),
+        ("deduplicate --features {features} --output a.b.c", "name a folder, as ./a.b.c does"),
+        ("deduplicate --features {tmp} --output {tmp}/d", "no table of features"),
+        ("deduplicate --features {features} --output {tmp}/d --votes 6", "--votes 6: there are 5 distances"),
+        ("deduplicate --features {features} --output {tmp}/d --thresholds {tmp}/none.json", "none.json: missing"),
+        (
+            "deduplicate --features {features} --output {tmp}/d --against {features}",
+            "these are the features themselves",
+        ),
+        ("deduplicate --features {features} --output {tmp}/d --keep prettiest", "--keep: invalid choice: 'prettiest'"),
+        ("deduplicate --features {features} --output {tmp}/d --model x", "not with x"),
+    ],
+)
+def test_bad_use_of_a_job_is_one_line_and_exit_code_2(
+    words: str,
+    says: str,
+    lake: Lake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"tmp": tmp_path, "images": lake.images, "table": lake.table, "features": lake.features}
+    name, *given = words.format(**places).split()
+    monkeypatch.setattr(sys, "argv", [name, *given])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs" / f"{name}.py"), run_name="__main__")
+    assert ended.value.code == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing is left"
 
 
 def test_any_other_failure_of_a_task_stays_what_it_is(spark: SparkSession) -> None:

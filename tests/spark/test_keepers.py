@@ -22,10 +22,10 @@ POLICY = Policy(prefer=("s3://gold/", "/b/c"), protect=("/safe/",))
 ORDERED = [
     (("/safe/a.jpg", 4, None, 1, 1, "JPEG", True), "bytes"),
     (("/safe", 2, None, 1, 1, "JPEG", True), "protected"),
-    (("s3://gold/z.jpg", 1, None, 1, 1, "JPEG", True), "preferred"),
+    (("s3a://gold/z.jpg", 1, None, 1, 1, "JPEG", True), "preferred"),
     (("/b/c/z.jpg", 1, None, 1, 1, "JPEG", True), "preferred"),
     (("/b/cd.jpg", 1, None, 30, 10, "JPEG", True), "resolution"),
-    (("s3://golden/a.jpg", 1, None, 10, 20, "PNG", True), "lossless"),
+    (("s3a://golden/a.jpg", 1, None, 10, 20, "PNG", True), "lossless"),
     (("/safer/a.jpg", 9, None, 20, 10, "WEBP", True), "bytes"),
     (("/z", 8, datetime(2001, 1, 1, tzinfo=UTC), 200, 1, "WEBP", True), "oldest"),
     (("/y", 8, datetime(2001, 1, 1, 0, 0, 1, tzinfo=UTC), 200, 1, "WEBP", True), "oldest"),

@@ -15,6 +15,7 @@ from dedup import answers, counters, delivery, extraction, images, models, progr
 from dedup.model import Model
 
 
+@pytest.mark.usefixtures("classic")
 def test_a_description_is_of_its_thread_and_its_time(spark: SparkSession) -> None:
     def key() -> str | None:
         found: str | None = spark.sparkContext.getLocalProperty("spark.job.description")
@@ -32,6 +33,7 @@ def test_a_description_is_of_its_thread_and_its_time(spark: SparkSession) -> Non
     assert (key(), elsewhere) == (None, [None])
 
 
+@pytest.mark.usefixtures("classic")
 def test_counts_add_up_and_every_job_is_described(
     spark: SparkSession, lake: Lake, model: Model, tmp_path: Path
 ) -> None:

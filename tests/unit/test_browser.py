@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.lacking import without
 from tests.pages import deduplication
 
 from dedup.distances import METRICS
@@ -18,7 +19,12 @@ from dedup.report import Answer, Report, render, render_deduplication
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    if BROWSER is None:
+        without("browser", "no Chromium is installed")
+
 
 QUERIES, EACH = 1000, 10
 HOSTILE = "/lake/<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>.jpg"

@@ -123,10 +123,28 @@ def test_where_nothing_is_nothing_is_listed(tmp_path: Path, put: Put, location: 
 
 
 def test_links_are_followed(tmp_path: Path, put: Put) -> None:
-    put(["real/a.jpg"])
-    os.symlink(tmp_path / "real", tmp_path / "folder")
-    os.symlink(tmp_path / "real/a.jpg", tmp_path / "file")
-    assert listed(tmp_path) == [f"{tmp_path}/{name}" for name in ("file", "folder/a.jpg", "real/a.jpg")]
+    put(["real/a.jpg", "in/b.jpg"])
+    os.symlink(tmp_path / "real", tmp_path / "in/folder")
+    os.symlink(tmp_path / "real/a.jpg", tmp_path / "in/file")
+    assert listed(tmp_path / "in") == [f"{tmp_path}/in/{name}" for name in ("b.jpg", "file", "folder/a.jpg")]
+    os.symlink(tmp_path / "in", tmp_path / "link")
+    assert listed(tmp_path / "link") == [f"{tmp_path}/link/{name}" for name in ("b.jpg", "file", "folder/a.jpg")]
+
+
+def test_what_is_listed_is_not_listed_by_the_name_of_a_link_too(tmp_path: Path, put: Put) -> None:
+    put(["in/real/a.jpg", "out/c.jpg"])
+    for name, target in {
+        "a link.jpg": "real/a.jpg",
+        "real/b link.jpg": "a.jpg",
+        "folder": "real",
+        "up": "../..",  # leads to what is outside, and to all of this once more
+        "self": ".",
+    }.items():
+        os.symlink(target if name != "up" else tmp_path, tmp_path / "in" / name)
+    assert listed(tmp_path / "in") == [f"{tmp_path}/in/{name}" for name in ("real/a.jpg", "up/out/c.jpg")]
+    assert listed(tmp_path / "in/real") == [f"{tmp_path}/in/real/a.jpg"]
+    assert listed(tmp_path / "in/folder") == [f"{tmp_path}/in/folder/a.jpg"], "the name that was given"
+    assert listed(tmp_path / "in/a link.jpg") == [f"{tmp_path}/in/a link.jpg"]
 
 
 @pytest.mark.timeout(20)

@@ -55,6 +55,23 @@ def test_what_is_written_is_there_and_what_is_deleted_is_not(bucket: Path) -> No
     assert not storage.exists("mock://bucket/new/mark")
 
 
+@pytest.mark.parametrize(
+    ("location", "spelt"),
+    [
+        ("s3a://lake/a b/", "s3a://lake/a b"),
+        ("s3://lake/a", "s3a://lake/a"),
+        ("S3://lake//a", "s3a://lake//a"),
+        ("s3://lake", "s3a://lake"),
+        ("abfs://c@account/s3://x", "abfss://c@account/s3://x"),
+        ("GS://lake/a", "gs://lake/a"),
+    ],
+)
+def test_a_store_has_one_spelling(location: str, spelt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_root", lambda *_: (fs.SubTreeFileSystem("/", fs.LocalFileSystem()), ""))
+    assert stores.absolute(location) == spelt
+    assert stores.absolute(spelt) == spelt
+
+
 @pytest.mark.parametrize("name", ["AWS Error SLOW_DOWN", "' in bucket 'x': HTTP status 503", "InvalidToken"])
 def test_no_name_of_an_object_reads_like_the_stores_own_words(name: str) -> None:
     said = f"When reading information for key '{name}' in bucket 'lake': AWS Error {{}} during HeadObject operation: no"
