@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -103,6 +104,20 @@ _SHARED = {
 """What lets Spark compute rows that are persisted in the session itself: else it makes another one each time, for which
 executors keep the session's artifacts once more, half a gigabyte."""
 
+
+@dataclass
+class _Shipped:
+    """A broadcast that is kept, and how many need it now."""
+
+    parcel: _Broadcast
+    users: int = 0
+
+
+_kept: WeakKeyDictionary[Any, dict[str, _Shipped]] = WeakKeyDictionary()
+"""The broadcasts of a SparkContext, by their names: the last one, and those that are in use."""
+
+_lock = threading.Lock()
+
 _sent: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
 """The artifacts that a session has: it keeps them to its end, and half a gigabyte need not travel again."""
 
@@ -134,14 +149,25 @@ def described(spark: SparkSession, text: str) -> Iterator[None]:
 
 @contextmanager
 def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterator[Parcel]:
-    """Send an array of weights to the executors under a name that stands for its content, for the time of a `with`."""
+    """Send an array of weights to the executors under a name that stands for its content, for the time of a `with`.
+
+    What was sent last stays there: the next batch of a stream, or the next cell of a notebook, has it at once.
+    """
     spark_context = context(spark)
     if spark_context is not None:
-        broadcast = spark_context.broadcast(_Blob(flat))
+        with _lock:
+            there = _kept.setdefault(spark_context, {})
+            for other in [other for other, one in there.items() if other != name and not one.users]:
+                there.pop(other).parcel.blob.destroy()
+            if name not in there:
+                there[name] = _Shipped(_Broadcast(name, spark_context.broadcast(_Blob(flat))))
+            shipped = there[name]
+            shipped.users += 1
         try:
-            yield _Broadcast(name, broadcast)
+            yield shipped.parcel
         finally:
-            broadcast.destroy()
+            with _lock:
+                shipped.users -= 1
         return
     if name not in _sent.setdefault(spark, set()):
         for key, value in _SHARED.items():

@@ -49,6 +49,7 @@ def finished(job: subprocess.Popen[str]) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_jobs_make_in_buckets_what_they_make_on_a_disk(
     store: Store, gateway: Gateway, on_store: Submit, images: Path, local: Path
 ) -> None:

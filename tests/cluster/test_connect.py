@@ -39,6 +39,7 @@ spark.stop()
 """
 
 
+@pytest.mark.slow
 def test_jobs_without_a_spark_context(images: Path, local: Path, environment: dict[str, str], tmp_path: Path) -> None:
     from tests.samples import picture
 

@@ -58,6 +58,7 @@ def run(
     return [part.splitlines() for part in done.stdout.split(f"{MARK}\n")[1:]]
 
 
+@pytest.mark.slow
 def test_the_quick_start_and_the_tasks_of_the_job(wheel: Path, environment: dict[str, str], tmp_path: Path) -> None:
     paths = make_images(tmp_path / "images", 24)
     (tmp_path / "images" / "copy.png").write_bytes(paths[0].read_bytes())

@@ -13,6 +13,8 @@ from tests.cluster.conftest import Cluster, wait_for
 from tests.cluster.test_jobs import Submit
 from tests.samples import WEIGHTS, make_images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def copied(submit: Submit, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow.dataset
+import pytest
 from tests.cluster.conftest import kill, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
 from tests.samples import WEIGHTS, arrive
@@ -24,6 +25,7 @@ def parts(table: Path) -> set[Path]:
     return {*(table / "images").glob("part=*")}
 
 
+@pytest.mark.slow
 def test_a_job_that_follows_and_is_killed_takes_in_each_file_once(
     submit: Submit, images: Path, local: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ def test_the_library_is_not_importable_by_accident(environment: dict[str, str], 
     assert "No module named 'dedup'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_makes_the_same_features(
     cluster: Cluster, submit: Submit, images: Path, local: Path, tmp_path: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_query_through_submit_answers_and_names_the_page(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["delta", "iceberg"])
 def test_a_format_that_is_asked_for_comes_with_its_library(
     name: str, submit: Submit, images: Path, tmp_path: Path
@@ -80,6 +82,7 @@ def test_a_format_that_is_asked_for_comes_with_its_library(
     assert (tmp_path / "table" / "_format").read_text() == name
 
 
+@pytest.mark.slow
 def test_tables_of_a_catalog_are_named_in_all_jobs(submit: Submit, images: Path, tmp_path: Path) -> None:
     need("iceberg")
     catalog = {
@@ -158,6 +161,7 @@ def test_a_job_that_fails_does_not_end_in_0(submit: Submit, images: Path, tmp_pa
     assert "a.parquet" in last["exception"]["msg"]
 
 
+@pytest.mark.slow
 def test_of_two_runs_on_one_output_one_goes_on_and_the_other_says_why_not(
     submit: Submit, local: Path, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def archive(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_packages_travel_as_an_archive_and_without_it_one_line_says_what_is_missing(
     cluster: Cluster, submit: Submit, bare: Path, archive: Path, images: Path, local: Path, tmp_path: Path
 ) -> None:

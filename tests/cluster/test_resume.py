@@ -17,6 +17,8 @@ from tests.cluster.conftest import Cluster, command, kill, on, started_by, vecto
 from tests.cluster.test_jobs import Submit
 from tests.samples import WEIGHTS
 
+pytestmark = pytest.mark.slow
+
 Job = subprocess.Popen[str]
 
 

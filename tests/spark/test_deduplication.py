@@ -227,6 +227,7 @@ def read_csv(output: str) -> list[Row]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_row_is_what_plain_python_says_with_any_number_of_partitions(place: Place) -> None:
     wholes = []
     for number in (1, 3, 17):
@@ -290,6 +291,7 @@ def goes_on(
     return done
 
 
+@pytest.mark.slow
 def test_a_later_run_compares_what_is_new_and_ids_go_on(early: Place, tmp_path: Path) -> None:
     there = early.copied(tmp_path)
     done = goes_on(there, FILES, EARLY)
@@ -301,12 +303,14 @@ def test_a_later_run_compares_what_is_new_and_ids_go_on(early: Place, tmp_path: 
     assert not Path(there.output, "manifest.csv").exists(), "one of an earlier run says what is true no more"
 
 
+@pytest.mark.slow
 def test_files_that_go_and_come_back_are_compared_with_what_came_in_between(early: Place, tmp_path: Path) -> None:
     there = early.copied(tmp_path)
     goes_on(there, LATER, EARLY)
     goes_on(there, FILES, LATER, run=3)
 
 
+@pytest.mark.slow
 def test_where_pairs_were_cut_and_a_file_has_gone_everything_is_compared_anew(
     early: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +371,7 @@ def killed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Callabl
             yield
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_finished_by_the_next(
     early: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,6 +412,7 @@ def test_axes_and_what_was_made_with_them_go_together(
     assert len([name for name in storage.names(there.output) if name.endswith(".npy")]) == 1
 
 
+@pytest.mark.slow
 def test_files_compared_against_stay_and_are_left_alone(place: Place) -> None:
     mine = [file for number, file in enumerate(FILES) if number % 3]
     theirs = [replace(file, path=file.path.replace("/lake/", "/old/")) for file in FILES[::2]] + mine[:3]
@@ -448,6 +454,7 @@ def test_lakes_with_nothing_to_compare(place: Place, kind: str) -> None:
     assert (done.counts["groups"], place.pairs()) == (int(count > kept), {})
 
 
+@pytest.mark.slow
 def test_a_hot_clump_becomes_one_group(place: Place) -> None:
     random = np.random.default_rng(5)
     centre = random.gamma(1, 100, 16)

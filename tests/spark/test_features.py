@@ -167,6 +167,27 @@ def test_weights_are_unpickled_once_and_mapped_by_all(spark: SparkSession) -> No
     assert rows[0]["file"].endswith("numbers.f32")
 
 
+@pytest.mark.usefixtures("classic")
+def test_weights_that_were_sent_last_are_there_for_the_next(spark: SparkSession) -> None:
+    def sum_of(parcel: delivery.Parcel) -> float:
+        def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for _ in batches:
+                yield pa.RecordBatch.from_pydict({"sum": [float(parcel.open().sum())]})
+
+        return float(spark.range(0, 1, 1, 1).mapInArrow(read, "sum double").collect()[0]["sum"])
+
+    ones, twos = np.ones(100, np.float32), np.full(100, 2, np.float32)
+    with delivery.shipped(spark, ones, "ones.f32") as first:
+        assert sum_of(first) == 100
+    with delivery.shipped(spark, ones, "ones.f32") as again:
+        assert again is first
+        with delivery.shipped(spark, twos, "twos.f32") as other:
+            assert (sum_of(other), sum_of(again)) == (200, 100), "what is in use stays"
+    with delivery.shipped(spark, twos, "twos.f32") as other, delivery.shipped(spark, ones, "ones.f32") as anew:
+        assert anew is not first
+        assert (sum_of(other), sum_of(anew)) == (200, 100)
+
+
 def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no table of images"):
         extraction.extract(spark, str(tmp_path / "nothing"), str(tmp_path / "features"), model)

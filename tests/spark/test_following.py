@@ -91,6 +91,7 @@ def test_a_stream_takes_in_what_arrives_changes_and_goes(spark: SparkSession, tm
     assert {row["part"] for row in tables.read(spark, table, "images").select("part").collect()} == parts
 
 
+@pytest.mark.slow
 def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     source, table, location = tmp_path / "in", str(tmp_path / "table"), str(tmp_path / "features")
     paths = make_images(tmp_path / "all", 5)

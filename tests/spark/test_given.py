@@ -30,6 +30,7 @@ def kind(request: pytest.FixtureRequest, spark: SparkSession) -> str:
     return str(request.param)
 
 
+@pytest.mark.slow
 def test_a_table_of_others_becomes_features_and_only_what_is_new_is_read_again(
     spark: SparkSession, model: Model, tmp_path: Path, kind: str
 ) -> None:
