@@ -20,8 +20,10 @@ from dedup.images import Ingested
 from dedup.model import Model
 from dedup.models import Made
 
-_MOST_PARTS = 512
-"""The parts of one model's features that a run leaves at most; the names of them all are noted."""
+_SMALL = 8 * rounds.BUCKET_FILES
+_MOST_SMALL = 512
+"""The most parts of less than so many rows that a run leaves of one model's features: each has files in many folders,
+and the names of all parts are noted."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +202,10 @@ def _list(files: DataFrame, table: str, location: str) -> None:
     """Leave the table of images, without bytes, beside the features, unless they are beside the table itself."""
     if location != table:
         with progress.step(files.sparkSession, "extract: list files"):
-            # A bucket in few tasks: else each of the 200 that Spark makes by default writes a file into every bucket.
-            listed = rounds.spread(files).withColumn("content", F.lit(None).cast("binary"))
-            tables.replace(listed, location, "images")
+            listed = files.withColumn("content", F.lit(None).cast("binary"))
+            if not tables.has(listed, location, "images"):
+                # A bucket in few tasks: else each of the 200 that Spark makes by default writes a file into every one.
+                tables.replace(rounds.spread(listed), location, "images")
 
 
 def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
@@ -253,7 +256,9 @@ def _reject(files: DataFrame, unread: DataFrame, location: str, model: str, part
     without = files.select("path", "sha256").join(described, "sha256", how="left_anti")
     failed = without.join(bad.drop("path", "part"), "sha256")
     columns = tables.SCHEMAS["rejects"].names
-    tables.replace(unread.select(*columns).union(failed.select(*columns)), location, "rejects")
+    with rounds.held(unread.select(*columns).union(failed.select(*columns))) as rejected:
+        if not tables.has(rejected, location, "rejects"):
+            tables.replace(rejected, location, "rejects")
 
 
 @dataclass(frozen=True)
@@ -323,16 +328,19 @@ def _drop_copies(spark: SparkSession, location: str, made: Made, claim: Claim) -
 def _merge(
     spark: SparkSession, location: str, model: str, parts: tuple[str, ...], claim: Claim
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Put the smallest of many parts into one; return the parts that hold all, and those that do so no more.
+    """Put the smallest of many small parts into one; return the parts that hold all, and those that do so no more.
 
     A stream leaves a part for each batch that finds something. As many are left as can come again before the next time,
-    so that a row is written a few times in all: what was merged is not among the smallest soon.
+    so that a row is written a few times in all: what was merged is not small soon.
     """
-    if len(parts) <= _MOST_PARTS:
+    if len(parts) <= _MOST_SMALL:
         return parts, []
     rows = under(spark, location, model)
-    sizes = rows.where(F.col("part").isin(*parts)).groupBy("part").count().orderBy("count", "part")
-    small = [row["part"] for row in sizes.limit(len(parts) - _MOST_PARTS // 2).collect()]
+    sizes = rows.where(F.col("part").isin(*parts)).groupBy("part").count().where(F.col("count") < _SMALL)
+    found = [row["part"] for row in sizes.orderBy("count", "part").collect()]
+    if len(found) <= _MOST_SMALL:
+        return parts, []
+    small = found[: len(found) - _MOST_SMALL // 2]
     of_small = rows.where(F.col("part").isin(small)).repartition(rounds.slots(spark), "bucket")
     claim.require()
     part = tables.append(of_small.sortWithinPartitions("bucket", "sha256"), location, "features")

@@ -200,6 +200,19 @@ def holds(spark: SparkSession, location: str, table: str, parts: Sequence[str]) 
     return formats.of(location).parts(spark, f"{location}/{table}") >= set(parts)
 
 
+def has(rows: DataFrame, location: str, table: str) -> bool:
+    """Tell whether a table is there and has just these rows already: to write them would change nothing."""
+    if not exists(location, table):
+        return False
+    names = SCHEMAS[table].names
+    # A null leaves Spark's hash as it is, wherever it stands: so where nulls are is hashed too.
+    hashed = F.xxhash64(*names, *[F.col(name).isNull() for name in names]).cast("decimal(38, 0)").alias("hash")
+    there = read(rows.sparkSession, location, table).select(F.lit(True).alias("there"), hashed)
+    both = rows.select(F.lit(False).alias("there"), hashed).union(there).groupBy("there")
+    sums = both.agg(F.struct(F.count("*"), F.sum("hash")).alias("sums")).select("sums").collect()
+    return len(sums) != 1 and all(row == sums[0] for row in sums)
+
+
 def keep(spark: SparkSession, location: str, table: str, parts: Sequence[str]) -> None:
     """Remove from a table all that is not of some parts."""
     formats.of(location).keep(spark, f"{location}/{table}", parts)

@@ -12,7 +12,20 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
 
-from dedup import answers, batches, delivery, engines, extraction, features, images, models, pixels, rounds, tables
+from dedup import (
+    answers,
+    batches,
+    delivery,
+    engines,
+    extraction,
+    features,
+    formats,
+    images,
+    models,
+    pixels,
+    rounds,
+    tables,
+)
 from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.errors import Reason, UsageError
 from dedup.model import Model
@@ -78,11 +91,16 @@ def test_a_list_of_files_has_few_files_in_a_bucket_however_many_tasks_spark_make
 
 
 def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Model) -> None:
-    before = vectors(spark, lake.features)
+    def parts() -> list[set[str]]:
+        names = ("features", "images", "rejects")
+        return [formats.of(lake.features).parts(spark, f"{lake.features}/{name}") for name in names]
+
+    before, made = vectors(spark, lake.features), parts()
     done = extraction.extract(spark, lake.table, lake.features, model)
     assert done.computed == 0
     assert (done.files, done.described, done.rejected) == (26, 22, 4)
     assert vectors(spark, lake.features) == before
+    assert parts() == made, "nothing is written"
 
 
 @pytest.mark.parametrize("tasks", [1, 8])

@@ -68,6 +68,27 @@ def test_what_is_added_is_read_and_what_is_replaced_is_gone(spark: SparkSession,
     assert latest.count() == 2
 
 
+def test_a_table_has_just_these_rows_or_others(spark: SparkSession, location: str) -> None:
+    schema = tables.SCHEMAS["rejects"]
+    one, other = ("/a", None, "read", "missing", "x"), ("/b", "0" * 64, "decode", "truncated", None)
+
+    def rows(*some: tuple[str | None, ...]) -> DataFrame:
+        return spark.createDataFrame(some, schema)
+
+    def has(*some: tuple[str | None, ...]) -> bool:
+        return tables.has(rows(*some), location, "rejects")
+
+    assert not has(one, other)
+    tables.append(rows(one), location, "rejects")
+    tables.append(rows(other), location, "rejects")
+    assert has(one, other)
+    assert has(other, one)
+    for number in range(len(schema)):
+        assert not has(one, (*other[:number], "another", *other[number + 1 :]))
+    for others in ((), (one,), (one, one), (one, other, other), (("/a", "read", None, "missing", "x"), other)):
+        assert not has(*others)
+
+
 def test_a_write_that_fails_leaves_nothing_to_see(spark: SparkSession, location: str) -> None:
     tables.append(features(spark, 0, 4), location, "features")
 

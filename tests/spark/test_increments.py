@@ -216,7 +216,7 @@ def killed(*_: object) -> None:
 def test_of_many_parts_the_smallest_become_one(
     stopped: str, spark: SparkSession, lake: Lake, model: Model, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "_MOST_PARTS", 4)
+    monkeypatch.setattr(extraction, "_MOST_SMALL", 4)
     first, second = parts(spark, made)
     rows = tables.read(spark, made, "features")
     whole = vectors(rows)
