@@ -113,8 +113,8 @@ class _Shipped:
     users: int = 0
 
 
-_kept: WeakKeyDictionary[Any, dict[str, _Shipped]] = WeakKeyDictionary()
-"""The broadcasts of a SparkContext, by their names: the last one, and those that are in use."""
+_kept: dict[tuple[str, str], _Shipped] = {}
+"""The broadcasts of an application, by its id and their names: the last one, and those that are in use."""
 
 _lock = threading.Lock()
 
@@ -156,12 +156,13 @@ def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterat
     spark_context = context(spark)
     if spark_context is not None:
         with _lock:
-            there = _kept.setdefault(spark_context, {})
-            for other in [other for other, one in there.items() if other != name and not one.users]:
-                there.pop(other).parcel.blob.destroy()
-            if name not in there:
-                there[name] = _Shipped(_Broadcast(name, spark_context.broadcast(_Blob(flat))))
-            shipped = there[name]
+            key = (spark_context.applicationId, name)
+            for other in [other for other, one in _kept.items() if other != key and not one.users]:
+                with suppress(Exception):  # its application may have ended
+                    _kept.pop(other).parcel.blob.destroy()
+            if key not in _kept:
+                _kept[key] = _Shipped(_Broadcast(name, spark_context.broadcast(_Blob(flat))))
+            shipped = _kept[key]
             shipped.users += 1
         try:
             yield shipped.parcel
@@ -170,9 +171,9 @@ def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterat
                 shipped.users -= 1
         return
     if name not in _sent.setdefault(spark, set()):
-        for key, value in _SHARED.items():
+        for setting, value in _SHARED.items():
             with suppress(PySparkException):  # a session may refuse: then it has the copies
-                spark.conf.set(key, value)
+                spark.conf.set(setting, value)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, name)
             flat.astype("<f4", copy=False).tofile(path)

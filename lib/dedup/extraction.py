@@ -21,9 +21,7 @@ from dedup.model import Model
 from dedup.models import Made
 
 _SMALL = 8 * rounds.BUCKET_FILES
-_MOST_SMALL = 512
-"""The most parts of less than so many rows that a run leaves of one model's features: each has files in many folders,
-and the names of all parts are noted."""
+"""The rows that a part has at least which is not merged with others."""
 
 
 @dataclass(frozen=True)
@@ -188,12 +186,13 @@ def _extract(
                 counted = _count(files, unread, location, model.id)
                 if counted.copies:
                     raise RuntimeError(f"{counted.copies} rows of contents that have one already: run extract again")
-        left, merged = _merge(spark, location, model.id, counted.parts, claim)
-        claim.require()
+            left, merged = _merge(spark, location, model.id, counted.parts, claim)
     for name in ("images", "rejects"):
         tables.tidy(location, name)
+    claim.require()
     replace(made, complete=True, stale=counted.stale, parts=left).save(location)
     if merged:  # now that no reader who comes looks for them
+        claim.require()
         tables.drop(spark, location, "features", merged)
     return Extracted(model.id, computed=sum(rows for _, rows in counts), **counted.found)
 
@@ -333,14 +332,14 @@ def _merge(
     A stream leaves a part for each batch that finds something. As many are left as can come again before the next time,
     so that a row is written a few times in all: what was merged is not small soon.
     """
-    if len(parts) <= _MOST_SMALL:
+    if len(parts) <= models.MOST_PARTS:
         return parts, []
     rows = under(spark, location, model)
     sizes = rows.where(F.col("part").isin(*parts)).groupBy("part").count().where(F.col("count") < _SMALL)
     found = [row["part"] for row in sizes.orderBy("count", "part").collect()]
-    if len(found) <= _MOST_SMALL:
+    small = found[: max(0, len(found) - models.MOST_PARTS // 2)]
+    if not small:
         return parts, []
-    small = found[: len(found) - _MOST_SMALL // 2]
     of_small = rows.where(F.col("part").isin(small)).repartition(rounds.slots(spark), "bucket")
     claim.require()
     part = tables.append(of_small.sortWithinPartitions("bucket", "sha256"), location, "features")

@@ -15,10 +15,10 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, delivery, engines, files, images, pixels, rounds, tables
+from dedup import archives, delivery, engines, files, images, models, pixels, rounds, tables
 from dedup.arithmetic import Arithmetic
 from dedup.batches import ahead, ddl, each_row, record_batch
-from dedup.errors import Reason, Reject
+from dedup.errors import Reason, Reject, UsageError
 from dedup.model import Model
 from dedup.models import Made
 from dedup.quiet import quiet
@@ -175,6 +175,8 @@ def complete(spark: SparkSession, location: str, made: Made) -> DataFrame:
     What a run has added since then, which is at work, or was replaced and does not know it, counts for nobody.
     """
     rows = under(spark, location, made.model)
+    if len(made.parts) > models.MOST_PARTS // 2 and not tables.holds(spark, location, "features", made.parts):
+        raise UsageError(f"{location}: an extract has just put small parts of its features together: ask again")
     return rows.where(F.col("part").isin(*made.parts)) if made.parts else rows
 
 

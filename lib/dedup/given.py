@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -122,6 +122,14 @@ def stream(spark: SparkSession, location: str) -> DataFrame:
     return formats.FORMATS[_kind(location)].stream(spark, location, columns)
 
 
+def _spelt(path: str) -> Column:
+    """Return paths as all tables spell them: see `stores.absolute`."""
+    column = F.col(path)
+    for scheme, spelt in stores.SPELT.items():
+        column = F.regexp_replace(column, f"^{scheme}:", f"{spelt}:")
+    return column
+
+
 def _kind(location: str) -> str:
     return next((name for folder, name in _FOLDERS.items() if storage.names(f"{location}/{folder}")), "parquet")
 
@@ -150,7 +158,7 @@ def _found(spark: SparkSession, location: str) -> DataFrame | None:
     # Of Parquet and Delta; and of Iceberg, whose names of files are no URIs.
     for file in (F.col("_metadata.file_path"), F.replace(F.col("_file"), F.lit("%"), F.lit("%25"))):
         with suppress(AnalysisException):
-            found = rows.select(*_KINDS, file.alias("file"))
+            found = rows.select(*_KINDS, file.alias("file")).withColumn("path", _spelt("path"))
             found.schema  # noqa: B018 - only now a session of Spark Connect asks whether there is such a column
             return found
     return None

@@ -52,10 +52,10 @@ def entries(location: str) -> Iterator[Entry]:
         As `storage.exists`.
     """
     if storage.exists(location):
-        yield from _walk(location)
+        yield from _walk(location, [])
     elif is_pattern(location):
         base, pattern = _split(location)
-        for entry in _walk(base) if base else ():
+        for entry in _walk(base, pattern) if base else ():
             if matches(entry.path[len(base) :].strip("/").split("/"), pattern):
                 yield entry
 
@@ -103,10 +103,11 @@ def matches(path: list[str], pattern: list[str]) -> bool:
     return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and matches(path[1:], pattern[1:])
 
 
-def _walk(location: str) -> Iterator[Entry]:
+def _walk(location: str, pattern: list[str]) -> Iterator[Entry]:
+    """List what is under a location, but for links to what is listed anyway: what matches a pattern by its own name."""
     where, path = stores.locate(location)
     if isinstance(where, fs.LocalFileSystem):
-        yield from _walk_local(path)
+        yield from _walk_local(path, pattern)
         return
     info = storage.info(location)
     with stores.asking(location):
@@ -116,7 +117,7 @@ def _walk(location: str) -> Iterator[Entry]:
             yield Entry(location.rstrip("/") + info.path[len(path.rstrip("/")) :], info.size, info.mtime)
 
 
-def _walk_local(root: str) -> Iterator[Entry]:
+def _walk_local(root: str, pattern: list[str]) -> Iterator[Entry]:
     inside = os.path.realpath(root).rstrip("/")
     # Device and inode of every folder that links led to: none is gone through again. Folders that link to each other
     # would else be listed in every order that there is.
@@ -130,7 +131,8 @@ def _walk_local(root: str) -> Iterator[Entry]:
             continue
         try:
             status = os.stat(path)
-            if linked and f"{os.path.realpath(path)}/".startswith(f"{inside}/"):
+            real = f"{os.path.realpath(path)}/" if linked else ""
+            if real.startswith(f"{inside}/") and matches(real[len(inside) + 1 : -1].split("/"), pattern):
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 yield Entry(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))

@@ -18,6 +18,9 @@ from dedup.weights import Weights
 
 _FOLDER = "_models"
 
+MOST_PARTS = 4096
+"""The parts of a model's features, all of which are noted, beyond which an extract merges small ones."""
+
 _LARGEST = float(np.finfo(np.float32).max)
 
 

@@ -55,7 +55,7 @@ _SCHEMES: dict[str, Callable[[str], tuple[fs.FileSystem, str]]] = {
 """By scheme, what stands between // and / becomes a file system and the path there that is the root of such URIs."""
 
 
-_SPELT = {"s3": "s3a", "abfs": "abfss"}
+SPELT = {"s3": "s3a", "abfs": "abfss"}
 """How tables spell the schemes of one store: plain Spark knows no `s3:`, and encryption leads to no other place."""
 
 
@@ -103,7 +103,7 @@ def absolute(location: str) -> str:
         return os.path.normpath(path)
     scheme, rest = location.split(":", 1)
     scheme = scheme.lower()
-    return f"{_SPELT.get(scheme, scheme)}:{rest}".rstrip("/")
+    return f"{SPELT.get(scheme, scheme)}:{rest}".rstrip("/")
 
 
 def spark_path(location: str) -> str:

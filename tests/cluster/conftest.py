@@ -178,6 +178,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         with (base / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (base / name).exists():
+                shutil.rmtree(base / f"{name}.begun", ignore_errors=True)
                 fill(base / f"{name}.begun")
                 (base / f"{name}.begun").rename(base / name)
         return base / name

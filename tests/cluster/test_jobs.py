@@ -167,7 +167,7 @@ def test_of_two_runs_on_one_output_one_goes_on_and_the_other_says_why_not(
 ) -> None:
     features = tmp_path / "features"
     extract = ("extract", "--table", f"{local}/table", "--features", str(features), "--weights", WEIGHTS)
-    first = submit(*extract)
+    first = submit("--master", "local[1]", *extract)
     wait_for("a first run", lambda: (features / "_running").exists() or first.poll(), 120)
     second = submit(*extract)
     assert f"{features}: another run writes there (extract on " in bad_use(second)

@@ -216,7 +216,6 @@ def killed(*_: object) -> None:
 def test_of_many_parts_the_smallest_become_one(
     stopped: str, spark: SparkSession, lake: Lake, model: Model, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "_MOST_SMALL", 4)
     first, second = parts(spark, made)
     rows = tables.read(spark, made, "features")
     whole = vectors(rows)
@@ -227,14 +226,22 @@ def test_of_many_parts_the_smallest_become_one(
     ]
     tables.drop(spark, made, "features", [second])
 
+    extraction.extract(spark, lake.table, made, model)
+    (early,) = models.of(made)
+    monkeypatch.setattr(models, "MOST_PARTS", 4)
     with monkeypatch.context() as patched:
         patched.setattr(tables, stopped, killed)
         with pytest.raises(KeyboardInterrupt):
             extraction.extract(spark, lake.table, made, model)
-    if stopped == "drop":
-        assert vectors(features.live(spark, made, models.one(made, None))) == whole
+    (sent,) = models.of(made)
+    assert sent.complete == (stopped == "drop")
+    assert vectors(features.complete(spark, made, sent)) == whole
     extraction.extract(spark, lake.table, made, model)
     seen = models.one(made, None).parts
+    if stopped == "drop":
+        assert seen == sent.parts, "what readers were sent to stays"
+    with pytest.raises(UsageError, match="ask again"):
+        features.complete(spark, made, early)
     assert (len(seen), first in seen, len({*seen} & {*small})) == (3, True, 1)
     assert tuple(parts(spark, made)) == seen
     assert vectors(tables.read(spark, made, "features")) == whole

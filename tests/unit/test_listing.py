@@ -147,6 +147,20 @@ def test_what_is_listed_is_not_listed_by_the_name_of_a_link_too(tmp_path: Path, 
     assert listed(tmp_path / "in/a link.jpg") == [f"{tmp_path}/in/a link.jpg"]
 
 
+def test_a_pattern_finds_by_a_link_what_it_does_not_find_by_another_name(tmp_path: Path, put: Put) -> None:
+    put(["v42/a.jpg", "store/xx"])
+    os.symlink("v42", tmp_path / "current")
+    os.symlink("store/xx", tmp_path / "b.jpg")
+    for pattern, names in {
+        "current*": ["current/a.jpg"],
+        "cur*/*.jpg": ["current/a.jpg"],
+        "*.jpg": ["b.jpg"],
+        "[cv]*/*.jpg": ["v42/a.jpg"],
+        "**/*.jpg": ["b.jpg", "v42/a.jpg"],
+    }.items():
+        assert listed(f"{tmp_path}/{pattern}") == [f"{tmp_path}/{name}" for name in names], pattern
+
+
 @pytest.mark.timeout(20)
 def test_a_loop_of_links_is_listed_once(tmp_path: Path, put: Put) -> None:
     put(["top/a.jpg", "top/x/b.jpg"])
