@@ -133,14 +133,15 @@ def test_links_are_followed(tmp_path: Path, put: Put) -> None:
 
 def test_what_is_listed_is_not_listed_by_the_name_of_a_link_too(tmp_path: Path, put: Put) -> None:
     put(["in/real/a.jpg", "out/c.jpg"])
-    for name, target in {
+    links: dict[str, str | Path] = {
         "a link.jpg": "real/a.jpg",
         "real/b link.jpg": "a.jpg",
         "folder": "real",
-        "up": "../..",  # leads to what is outside, and to all of this once more
+        "up": tmp_path,  # leads to what is outside, and to all of this once more
         "self": ".",
-    }.items():
-        os.symlink(target if name != "up" else tmp_path, tmp_path / "in" / name)
+    }
+    for name, target in links.items():
+        os.symlink(target, tmp_path / "in" / name)
     assert listed(tmp_path / "in") == [f"{tmp_path}/in/{name}" for name in ("real/a.jpg", "up/out/c.jpg")]
     assert listed(tmp_path / "in/real") == [f"{tmp_path}/in/real/a.jpg"]
     assert listed(tmp_path / "in/folder") == [f"{tmp_path}/in/folder/a.jpg"], "the name that was given"
