@@ -29,6 +29,7 @@ from speed_memory import memory  # noqa: E402
 from speed_rows import CONTESTANTS, ROWS  # noqa: E402
 
 from dedup import job  # noqa: E402 - the library is beside this file, not installed
+from dedup.arithmetic import PRECISIONS  # noqa: E402
 
 PACKAGES = (
     *("pyspark", "ncnn", "tensorflow", "keras", "numpy", "numba", "pyarrow", "pandas", "pillow", "scipy"),
@@ -50,6 +51,13 @@ def parsed() -> argparse.Namespace:
         "--from", nargs="+", type=Path, default=[], dest="earlier", metavar="JSON", help="measure nothing: show these"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="JPEG files for extract (default: made from a seed)")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=PRECISIONS,
+        default=PRECISIONS,
+        help="of DeDup and TensorFlow in extract (default: all; each takes some gigabytes of memory)",
+    )
     sizes = {
         "images": (512, "of extract"),
         "keras-images": (16, "of them one by one in Keras"),
@@ -81,6 +89,14 @@ def _field(file: str, pattern: str) -> str:
     return found[1].strip() if found else "unknown"
 
 
+def _processor() -> str:
+    """Return its name, family and model: virtual machines have one name for many kinds."""
+    name, family, model = (
+        _field("/proc/cpuinfo", rf"^{field}\s*:(.*)$") for field in ("model name", "cpu family", "model")
+    )
+    return f"{name} (family {family}, model {model})"
+
+
 def surroundings(options: argparse.Namespace) -> dict[str, Any]:
     """Return what figures depend on: machine, versions, commit, options."""
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
@@ -94,7 +110,7 @@ def surroundings(options: argparse.Namespace) -> dict[str, Any]:
         "command": sys.argv,
         "options": {name: str(value) for name, value in vars(options).items()},
         "machine": {
-            "processor": _field("/proc/cpuinfo", r"^model name\s*:(.*)$"),
+            "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)),
             "memory": 1024 * int(_field("/proc/meminfo", r"^MemTotal:\s*(\d+)")),
             "system": f"{platform.system()} {platform.release()}",

@@ -13,7 +13,6 @@ from contest import Comparison, Entry
 from scale import draw, thresholds
 from synthetic import Lake
 
-from dedup.arithmetic import PRECISIONS
 from dedup.errors import UsageError
 
 CONTESTANTS = Path(__file__).resolve().parent / "contestants"
@@ -79,7 +78,7 @@ def extract(options: argparse.Namespace) -> Iterator[Comparison]:
             output=output / f"extract-{precision}",
             precision=precision,
         )
-        for precision in PRECISIONS
+        for precision in options.precisions
     ]
     entries += [
         _entry(
@@ -107,7 +106,8 @@ def extract(options: argparse.Namespace) -> Iterator[Comparison]:
             images=folder,
             precision=precision,
         )
-        for precision in ("float32", "bfloat16")
+        for precision in options.precisions
+        if precision != "int8"
     ]
     entries.append(
         _entry(

@@ -186,7 +186,7 @@ def _extract(
                 counted = _count(files, unread, location, model.id)
                 if counted.copies:
                     raise RuntimeError(f"{counted.copies} rows of contents that have one already: run extract again")
-            left, merged = _merge(spark, location, model.id, counted.parts, claim)
+    left, merged = _merge(spark, location, model.id, counted.parts, claim)
     for name in ("images", "rejects"):
         tables.tidy(location, name)
     claim.require()
@@ -335,14 +335,16 @@ def _merge(
     if len(parts) <= models.MOST_PARTS:
         return parts, []
     rows = under(spark, location, model)
-    sizes = rows.where(F.col("part").isin(*parts)).groupBy("part").count().where(F.col("count") < _SMALL)
-    found = [row["part"] for row in sizes.orderBy("count", "part").collect()]
-    small = found[: max(0, len(found) - models.MOST_PARTS // 2)]
-    if not small:
-        return parts, []
-    of_small = rows.where(F.col("part").isin(small)).repartition(rounds.slots(spark), "bucket")
-    claim.require()
-    part = tables.append(of_small.sortWithinPartitions("bucket", "sha256"), location, "features")
+    with progress.step(spark, "extract: merge parts"):
+        sizes = rows.where(F.col("part").isin(*parts)).groupBy("part").count().where(F.col("count") < _SMALL)
+        found = [row["part"] for row in sizes.orderBy("count", "part").collect()]
+        small = found[: max(0, len(found) - models.MOST_PARTS // 2)]
+        if not small:
+            return parts, []
+        # The one shuffle of vectors that there is: without it, each task would leave a file for each bucket.
+        of_small = rows.where(F.col("part").isin(small)).repartition(rounds.slots(spark), "bucket")
+        claim.require()
+        part = tables.append(of_small.sortWithinPartitions("bucket", "sha256"), location, "features")
     return (*(name for name in parts if name not in small), part), small
 
 

@@ -51,6 +51,7 @@ def entries(location: str) -> Iterator[Entry]:
     UsageError, Outage
         As `storage.exists`.
     """
+    location = stores.absolute(location)
     if storage.exists(location):
         yield from _walk(location, [])
     elif is_pattern(location):

@@ -50,6 +50,7 @@ def test_names_are_what_they_are(store: Store) -> None:
         assert found[f"s3a://photos/{name}"].length == len(content)
         assert storage.read(f"s3a://photos/{name}") == content
     assert {entry.path for entry in listing.entries("s3a://photos/a*/*.png")} == {"s3a://photos/a b/ü ä.png"}
+    assert {entry.path for entry in listing.entries("s3://photos/")} == set(found), "it is the same bucket"
 
 
 def test_what_is_written_is_there_what_is_deleted_is_gone_and_a_folder_is_no_object(store: Store) -> None:
