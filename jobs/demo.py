@@ -8,8 +8,8 @@ from dedup import answers, console, counters, deduplication, demo, extraction, i
 from dedup.errors import UsageError
 
 SEEDED = (
-    "The ImageNet weights cannot be had here, so this run uses seeded weights: random, not trained. They find altered "
-    "copies fairly well, and know nothing about what a picture shows."
+    "The ImageNet weights cannot be had here, so this run uses seeded weights: made, not trained. They find altered "
+    "copies, and know nothing about what a picture shows."
 )
 
 

@@ -40,7 +40,7 @@ def _ncnn(flat: NDArray[np.float32], arithmetic: Arithmetic, batch_size: int, th
     tensors = vgg16.tensors(flat)
     dense = [(tensors[layer, "kernel"], tensors[layer, "bias"]) for layer in vgg16.DENSE]
     with threadpool_limits(1, "blas"):
-        rows = _alike(dense[-1][0], batch_size)
+        rows = _alike(batch_size)
 
     def convolved(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the last block's output, shape (7, 7, 512), flat."""
@@ -63,12 +63,14 @@ def _ncnn(flat: NDArray[np.float32], arithmetic: Arithmetic, batch_size: int, th
     return _in_batches(batch, batch_size)
 
 
-def _alike(kernel: NDArray[np.float32], most: int) -> int:
+def _alike(most: int) -> int:
     """Return how many rows BLAS multiplies at a time so that each gives the same bits wherever it stands among them.
 
-    That depends on the processor: on some, the rows at the end of a batch are summed in another order.
+    That depends on the processor: on some, the rows at the end of a batch are summed in another order. It is found out
+    with random numbers: with weights that are mostly 0, sums are the same in any order.
     """
-    x = np.random.default_rng(0).standard_normal((most, len(kernel)), np.float32)
+    random = np.random.default_rng(0)
+    x, kernel = (random.standard_normal((rows, vgg16.WIDTH), np.float32) for rows in (most, vgg16.WIDTH))
     for rows in (most, 8, 4):
         given = x[:rows]
         found = given @ kernel

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import re
 import zipfile
@@ -19,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup import storage, stores, vgg16
+from dedup import contrasts, storage, stores, vgg16
 from dedup.errors import Reject, UsageError
 from dedup.quiet import quiet
 
@@ -65,22 +64,8 @@ def load(source: str) -> Weights:
         return Weights(_from_file(_imagenet(), source), source)
     if match := re.fullmatch(r"seeded(?::(\d+))?", source):
         seed = int(match[1] or 0)
-        return Weights(seeded(seed), f"seeded:{seed}")
+        return Weights(contrasts.weights(seed), f"seeded:{seed}")
     return Weights(_from_file(stores.absolute(source), source), source)
-
-
-def seeded(seed: int) -> NDArray[np.float32]:
-    """Return weights made from a seed: He-normal kernels, zero biases. Honest for altered copies, not for look-alikes.
-
-    Source: He et al., Delving Deep into Rectifiers (arXiv 1502.01852): a standard deviation of sqrt(2 / inputs).
-    """
-    random = np.random.Generator(np.random.PCG64(seed))
-    flat = np.zeros(vgg16.SIZE, np.float32)
-    for (_, role), tensor in vgg16.tensors(flat).items():
-        if role == "kernel":
-            random.standard_normal(out=tensor.reshape(-1), dtype=np.float32)
-            tensor *= math.sqrt(2 / math.prod(tensor.shape[:-1]))
-    return flat
 
 
 def _imagenet() -> str:

@@ -52,6 +52,17 @@ def keras_outputs(keras: Any, flat: NDArray[np.float32], pictures: NDArray[np.ui
     return keras.Model(reference.input, outputs(reference))(given)
 
 
+def he_normal() -> NDArray[np.float32]:
+    """Weights none of which is zero: one that is left out would be missed (He et al., arXiv 1502.01852)."""
+    random = np.random.default_rng(0)
+    flat = np.empty(vgg16.SIZE, np.float32)
+    for (_, role), tensor in vgg16.tensors(flat).items():
+        random.standard_normal(out=tensor.reshape(-1), dtype=np.float32)
+        if role == "kernel":
+            tensor *= np.sqrt(2 / np.prod(tensor.shape[:-1]))
+    return flat
+
+
 def shown(photograph: Image.Image) -> NDArray[np.uint8]:
     """A photograph, its mirror image, noise, and one dark colour."""
     upright = np.asarray(photograph.resize((224, 224)))
@@ -61,10 +72,7 @@ def shown(photograph: Image.Image) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def network(keras: Any, photograph: Image.Image) -> Network:
-    flat = weights.seeded(0)
-    for (_, role), tensor in vgg16.tensors(flat).items():
-        if role == "bias":  # seeded biases are zero: one that is left out would not be missed
-            tensor += np.random.default_rng(len(tensor)).normal(0, 1, len(tensor)).astype(np.float32)
+    flat = he_normal()
     pictures = shown(photograph)
     predict = {name: load(name, flat) for name in ENGINES}
     found = {name: np.concatenate([alone(picture[None]) for picture in pictures]) for name, alone in predict.items()}

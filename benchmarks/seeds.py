@@ -1,0 +1,114 @@
+"""Which weights made from a seed find most copies? Random kernels beside those of `dedup.contrasts`.
+
+    python benchmarks/seeds.py --data DIR
+
+DIR holds `photos/`. Every tenth photograph is altered in every way of `dedup.edits`, and each copy hidden alone among
+all photographs, by brute force. Prints a table of docs/quality.md: the share of copies among the first 10 images, by
+the poll, and the micro average precision of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from metrics import Lake, hidden
+from numpy.typing import NDArray
+from quality import EVERY, SIDE, photographs, row, say
+from tqdm import tqdm
+
+from dedup import contrasts, engines, pixels, ranks, storage, vgg16
+from dedup.arithmetic import Arithmetic
+from dedup.edits import EDITS
+from dedup.ranks import ALL, METHODS, PLACES, POLL
+
+Flat = NDArray[np.float32]
+
+_BLUR = np.outer([1, 2, 1], [1, 2, 1]) / 16
+
+
+def he_normal() -> Flat:
+    """Return kernels with a standard deviation of sqrt(2 / inputs), and no biases (He et al., arXiv 1502.01852)."""
+    random = np.random.Generator(np.random.PCG64(0))
+    flat = np.zeros(vgg16.SIZE, np.float32)
+    for (_, role), tensor in vgg16.tensors(flat).items():
+        if role == "kernel":
+            random.standard_normal(out=tensor.reshape(-1), dtype=np.float32)
+            tensor *= np.sqrt(2 / np.prod(tensor.shape[:-1]))
+    return flat
+
+
+def balanced() -> Flat:
+    """Return He-normal kernels of which each has the sum 0 over its places: none sees how bright it is as a whole."""
+    flat = he_normal()
+    for (layer, role), tensor in vgg16.tensors(flat).items():
+        if role == "kernel" and layer.startswith("block"):
+            tensor -= tensor.mean(axis=(0, 1), keepdims=True)
+            tensor *= 3 / np.sqrt(8)  # a ninth of what there was is gone
+    return flat
+
+
+def blurred() -> Flat:
+    """Return random mixtures of channels, blurred: no kernel sees details."""
+    random = np.random.Generator(np.random.PCG64(0))
+    flat = he_normal()
+    for (layer, role), tensor in vgg16.tensors(flat).items():
+        if role == "kernel" and layer.startswith("block"):
+            mixture = random.standard_normal(tensor.shape[2:]) * np.sqrt(2 / tensor.shape[2])
+            tensor[...] = _BLUR[:, :, None, None] * mixture
+    return flat
+
+
+WEIGHTS: dict[str, Callable[[], Flat]] = {
+    "He-normal": he_normal,
+    "He-normal, each kernel of sum 0": balanced,
+    "random mixtures of channels, blurred": blurred,
+    "contrasts (`seeded`)": lambda: contrasts.weights(0),
+}
+
+
+def main() -> None:
+    """Alter, compute, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    options = parser.parse_args()
+    photos = photographs(options.data)
+    plain, altered = [], []
+    for number, photo in enumerate(tqdm(photos, desc="alter")):
+        image = pixels.open_upright(storage.read(str(photo)))
+        plain.append(pixels.shrunk(image))
+        if number % EVERY == 0:
+            image.thumbnail((SIDE, SIDE))
+            altered += [pixels.shrunk(edit(image)) for edit in EDITS.values()]
+    asked = np.repeat(np.arange(0, len(photos), EVERY), len(EDITS))
+    kinds = np.tile(np.array(list(EDITS)), len(altered) // len(EDITS))
+    found = {name: _found(made(), np.stack(plain), np.stack(altered), asked, kinds) for name, made in WEIGHTS.items()}
+    say(row("copies", *WEIGHTS))
+    say(row("---", *["---:"] * len(WEIGHTS)))
+    for kind in (*EDITS, ALL):
+        say(row(kind, *[by_kind[kind] for by_kind, _ in found.values()]))
+    for method in METHODS:
+        say(row(f"average precision, {method}", *[average[method] for _, average in found.values()]))
+
+
+def _found(
+    flat: Flat, plain: NDArray[np.uint8], altered: NDArray[np.uint8], asked: NDArray[np.intp], kinds: NDArray[np.str_]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return recall by kind, and average precision by method, as texts."""
+    network = engines.ENGINES["ncnn"].load(flat, Arithmetic("float32"), 32, 2)
+    vectors, copies = (
+        np.concatenate([network(some) for some in tqdm(np.array_split(pictures, 40), desc="compute")])
+        for pictures in (plain, altered)
+    )
+    _, equal = np.unique(vectors, axis=0, return_inverse=True)
+    lake = Lake(vectors, asked, copies, kinds, equal, np.arange(len(vectors)))
+    others, mine = hidden(lake, 3.0)
+    recall, curves = ranks.recall(others, mine), ranks.curves(others, mine)[ALL]
+    by_kind = {kind: f"{shares[POLL][PLACES[-1]].value:.2f}" for kind, shares in recall.items()}
+    return by_kind, {method: f"{curves[method].average.value:.2f}" for method in METHODS}
+
+
+if __name__ == "__main__":
+    main()
