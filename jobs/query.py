@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup import answers, console, counters, distances, job, models, results
+from dedup import answers, console, counters, distances, focus, job, models, results
 
 
 def main() -> None:
@@ -41,6 +41,12 @@ def main() -> None:
         metavar="P",
         help="the order of the Minkowski distance (default: %(default)g)",
     )
+    parser.add_views()
+    for name, says in (
+        ("--focus", "only this part of the query counts: pixels, or fractions of its width and height; give several"),
+        ("--ignore", "this part of the query does not count: it is painted over; give several"),
+    ):
+        parser.add_argument(name, type=focus.box, action="append", default=[], metavar="X,Y,W,H", help=says)
     parser.add_argument(
         "--report", default="report", metavar="DIR", help="where the answer goes (default: %(default)s)"
     )
@@ -54,6 +60,8 @@ def main() -> None:
         options.top,
         options.minkowski_p,
         options.distances,
+        views=options.views,
+        focus=focus.Focus(tuple(options.focus), tuple(options.ignore)),
         format=options.format,
     )
     chosen = models.choose(options.features, options.weights, options.precision)

@@ -111,3 +111,15 @@ def deduplication(name: str = "name", picture: str | None = PIXEL, **more: Any) 
         gallery=gallery,
     )
     return replace(made, **more)
+
+
+def row(rank: int, sha256: str, paths: list[str], votes: int, **places: int) -> dict[str, Any]:
+    """A row of the table of results; each distance is its metric's number and the rank."""
+    distances = {metric: number + rank / 1000 for number, metric in enumerate(METRICS, 1)}
+    named: dict[str, float | None] = {f"{metric}_place": places.get(metric) for metric in METRICS}
+    named |= {f"{metric}_margin": 0.25 if metric in places else None for metric in METRICS}
+    return (
+        {"query": "q", "rank": rank, "sha256": sha256, "paths": paths, "votes": votes, "view": "plain"}
+        | distances
+        | named
+    )

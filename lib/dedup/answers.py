@@ -11,8 +11,10 @@ from pyspark.sql import SparkSession
 from dedup import delivery, formats, images, progress, queries, report, results, rounds, storage, tables
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.errors import Reject
+from dedup.focus import Focus
 from dedup.models import Chosen
 from dedup.report import Gallery
+from dedup.views import first_views
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Question:
     metrics: Sequence[str] = tuple(METRICS)
     title: str = "Which images are like this one?"
     notes: list[str] = field(default_factory=list)
+    views: int = 1  #: how many views of each query are asked for: one of `views.COUNTS`
+    focus: Focus = queries.ALL  #: what counts of each query
     format: str | None = None  #: of the table of results: a name of `formats.FORMATS`, None for what is there
     gallery: Gallery | None = None  #: groups of the same images, to be shown under the answers
 
@@ -41,6 +45,7 @@ class Answered:
     page: str  #: the location of report.html
     computed: int  #: queries that went through the network; the table knew the others
     notes: list[str]  #: what the reader must know before trusting the answer
+    views: int = 1  #: how many views of each query were asked for
 
 
 def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
@@ -56,7 +61,7 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     Raises
     ------
     UsageError
-        If a query is no image, or the report cannot be written.
+        If a query is no image, a box is not on it, or the report cannot be written.
     """
     results.check(question.top, question.p, question.metrics)
     location = formats.located(question.features)
@@ -65,9 +70,10 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     formats.begin(folder, question.format)
     made = chosen.made
     with delivery.described(spark, "query: look up"):  # files are many, or few: what is read of them is shown there
-        found, rejects = queries.collect(spark, location, question.asked)
+        again = question.views > 1 or bool(question.focus)
+        found, rejects = queries.collect(spark, location, question.asked, question.focus, again)
     with progress.step(spark, "query: vectors"):
-        asked = queries.vectors(spark, location, found, made, chosen.network)
+        asked = queries.vectors(spark, location, found, made, chosen.network, question.views, question.focus)
     voted = results.results(spark, location, made, asked, question.top, question.p, question.metrics)
     with rounds.held(voted), progress.step(spark, "query: poll"):
         tables.replace(results.with_paths(voted, images.inventory(spark, location)), question.report, "results")
@@ -77,7 +83,7 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     with progress.step(spark, "query: page"):
         rows = _rows(spark, question.report, asked.names)
         storage.write(page, _page(spark, question, made.model, found, rows).encode())
-    return Answered(list(asked.names), rejects, rows, page, asked.computed, question.notes)
+    return Answered(list(asked.names), rejects, rows, page, asked.computed, question.notes, question.views)
 
 
 def _rows(spark: SparkSession, folder: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -106,6 +112,11 @@ def _page(
             f"{name} (p = {question.p:g})" if name == "minkowski" else name for name in question.metrics
         ),
     }
+    if question.views > 1:
+        facts["Views of each query"] = ", ".join(first_views(question.views))
+    for name, boxes in (("Only this counts", question.focus.on), ("This does not count", question.focus.off)):
+        if boxes:
+            facts[name] = "; ".join(box.text for box in boxes)
     answers = [report.Answer(one.name, one.thumbnail or small.get(one.sha256), rows[one.name]) for one in found]
     made = report.Report(question.title, facts, question.notes, question.metrics, answers, small)
     if question.gallery:

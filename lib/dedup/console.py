@@ -40,6 +40,8 @@ def _tables(answered: Answered, metrics: Sequence[str]) -> Iterator[RenderableTy
         table = Table(title=_text(query), title_justify="left", box=None)
         for name in ("rank", "votes", *metrics):
             table.add_column(name, justify="right")
+        if answered.views > 1:
+            table.add_column("the query, when it is")
         table.add_column("image", overflow="fold")
         for row in answered.rows[query]:
             paths = row["paths"]
@@ -48,6 +50,8 @@ def _tables(answered: Answered, metrics: Sequence[str]) -> Iterator[RenderableTy
                 f"{row[name]:.4g}" + (f" #{row[f'{name}_place']}" if row[f"{name}_place"] else "   ")
                 for name in metrics
             ]
+            if answered.views > 1:
+                cells.append(row["view"])
             image = _text((paths[0] if paths else row["sha256"]) + more)
             table.add_row(str(row["rank"]), f"{row['votes']}/{len(metrics)}", *cells, image)
         yield table

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
+
+from dedup.views import VIEWS
 
 Edit = Callable[[Image.Image], Image.Image]
 
@@ -79,6 +82,10 @@ def _lines(image: Image.Image) -> Image.Image:
     return copy
 
 
+def _seen(name: str) -> Edit:
+    return lambda image: Image.fromarray(np.ascontiguousarray(VIEWS[name](np.asarray(image))))
+
+
 EDITS: dict[str, Edit] = {
     "re-encoded": _reencoded(75),
     "small and re-encoded": _reencoded(30, scale=0.5),
@@ -95,10 +102,6 @@ EDITS: dict[str, Edit] = {
     "greyscale": lambda image: image.convert("L").convert("RGB"),
     "text": _text,
     "lines": _lines,
-    "mirrored": ImageOps.mirror,
-    "upside down": ImageOps.flip,
-    "turned left": lambda image: image.transpose(Image.Transpose.ROTATE_90),
-    "turned over": lambda image: image.transpose(Image.Transpose.ROTATE_180),
-    "turned right": lambda image: image.transpose(Image.Transpose.ROTATE_270),
+    **{name: _seen(name) for name in ("mirrored", "upside down", "turned left", "turned over", "turned right")},
 }
 """Every edit by name: from an image in RGB to its altered copy."""

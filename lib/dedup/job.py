@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
-from dedup import following, formats, logs, model, releases, weights
+from dedup import following, formats, logs, model, releases, views, weights
 from dedup.arithmetic import PRECISIONS
 from dedup.counters import Record, Step
 from dedup.errors import Outage, UsageError
@@ -75,6 +75,17 @@ class Parser(argparse.ArgumentParser):
             metavar="EVERY",
             help="go on: take in what arrives, looked for every '30 seconds', '5 minutes' (alone: "
             f"'{following.EVERY}'), until this is ended; {following.NOW}: works off what is there now, and ends",
+        )
+
+    def add_views(self) -> None:
+        """Add the option that says in which views queries are asked for."""
+        self.add_argument(
+            "--views",
+            type=int,
+            choices=views.COUNTS,
+            default=1,
+            help="ask also for the query mirrored (2), upside down and turned over (4), and turned by quarters (8), in "
+            "the same scan: the nearest view counts (default: %(default)s)",
         )
 
     def add_weights(self) -> None:

@@ -96,11 +96,22 @@ def thumbnail(content: bytes, side: int) -> str:
     Reject
         If the bytes hold no image.
     """
-    image = open_upright(content)
+    return small(open_upright(content), side)
+
+
+def small(image: Image.Image, side: int) -> str:
+    """Return an image in RGB as `thumbnail` does; it is changed."""
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=75)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def encoded(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the bytes of an image file that shows just these pixels, shape (height, width, 3), RGB."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def _open(content: bytes) -> ImageFile.ImageFile:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,16 @@ from pyspark.sql import functions as F
 
 from dedup import archives, batches, delivery, features, images, listing, pixels, progress, stores
 from dedup.errors import Reject, UsageError
+from dedup.focus import Focus
 from dedup.model import Model
 from dedup.models import Made
+from dedup.views import PLAIN, VIEWS, first_views
 
 THUMBNAIL = 176
 """The longer side of a thumbnail, in pixels."""
+
+ALL = Focus()
+"""All of a query counts."""
 
 _READERS = 2  # each holds a decoded image
 _CHUNK = 32
@@ -31,7 +37,9 @@ class Query:
 
     name: str  #: a path or a hash, as results show it
     sha256: str
-    thumbnail: str | None  #: a data: URI of a file; None for what only the table knows
+    thumbnail: str | None = None  #: a data: URI of a file, with the focus drawn on it; None where no file was read
+    file: str | None = None  #: where its bytes are; None where only the table knows it
+    other: str | None = None  #: where they are too, if anywhere
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,14 @@ class Queries:
     """What every task of a query is given."""
 
     names: tuple[str, ...]
-    vectors: NDArray[np.float32]  #: shape (queries, width)
+    vectors: NDArray[np.float32]  #: shape (queries * views, width): all views of the first query, all of the next, ...
+    views: tuple[str, ...] = (PLAIN,)  #: the names of the views of each
     computed: int = 0  #: how many of them went through the network
 
 
-def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[Query], list[tuple[str, Reject]]]:
+def collect(
+    spark: SparkSession, location: str, asked: list[str], focus: Focus = ALL, again: bool = False
+) -> tuple[list[Query], list[tuple[str, Reject]]]:
     """Return the queries that a user's words stand for, and the files among them that are no images.
 
     Parameters
@@ -52,11 +63,16 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
         The location of the table of features.
     asked
         Files, folders and patterns that the driver can read; a sha256 or a path of the table.
+    focus
+        What counts of each.
+    again
+        Whether the bytes of all of them are needed, of those too that the table knows: from the first of their paths.
 
     Raises
     ------
     UsageError
-        If a word stands for nothing, or for one file that is no image, or nothing is left.
+        If a word stands for nothing, or for one file that is no image, or nothing is left; if a file is needed that
+        cannot be read, or a box is not on an image.
     """
     found: dict[str, list[Query]] = {}
     rejects: list[tuple[str, Reject]] = []
@@ -66,7 +82,7 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
             continue
         found[word] = []
         with closing(progress.Progress("query: read", len(files), "images")) as shown:
-            for query in batches.ahead(_read, files, _READERS, 2 * _READERS):
+            for query in batches.ahead(partial(_read, focus=focus), files, _READERS, 2 * _READERS):
                 shown.add(1)
                 if isinstance(query, Query):
                     found[word].append(query)
@@ -74,25 +90,30 @@ def collect(spark: SparkSession, location: str, asked: list[str]) -> tuple[list[
                     raise UsageError(f"--query {word}: not an image that can be read: {query[1]}") from query[1]
                 else:
                     rejects.append(query)
-    known = _known(spark, location, [word for word in asked if word not in found])
+    known = _known(spark, location, [word for word in asked if word not in found], focus, again)
     queries = {query.name: query for word in asked for query in found.get(word) or known.get(word, [])}
     if not queries:
         raise UsageError(f"--query: no images among {', '.join(asked)}")
     return list(queries.values()), rejects
 
 
-def _read(entry: listing.Entry) -> Query | tuple[str, Reject]:
+def _read(entry: listing.Entry, focus: Focus) -> Query | tuple[str, Reject]:
     """Return the query for a file, or why it is none. The bytes are not kept: there may be thousands of files."""
     try:
         if entry.reject:
             raise entry.reject
         content = archives.read(entry.path)
-        return Query(entry.path, hashlib.sha256(content).hexdigest(), pixels.thumbnail(content, THUMBNAIL))
+        return Query(entry.path, hashlib.sha256(content).hexdigest(), _shown(content, entry.path, focus), entry.path)
     except Reject as reject:
         return entry.path, reject
 
 
-def _known(spark: SparkSession, location: str, words: list[str]) -> dict[str, list[Query]]:
+def _shown(content: bytes, path: str, focus: Focus) -> str:
+    image = pixels.open_upright(content)
+    return pixels.small(focus.shown(image, path) if focus else image, THUMBNAIL)
+
+
+def _known(spark: SparkSession, location: str, words: list[str], focus: Focus, again: bool) -> dict[str, list[Query]]:
     """Return the queries for hashes and paths that the table of images knows, by word, from one scan for all."""
     if not words:
         return {}
@@ -100,21 +121,38 @@ def _known(spark: SparkSession, location: str, words: list[str]) -> dict[str, li
     wanted = F.broadcast(spark.createDataFrame([(name,) for name in sorted(set(names.values()))], "name string"))
     files = images.current(spark, location)
     either = (F.col("name") == F.col("path")) | (F.col("name") == F.col("sha256"))
-    rows = files.join(wanted, either).select("name", "sha256").distinct().collect()
-    hashes = {row["name"]: row["sha256"] for row in rows}
-    if unknown := next((word for word in words if names[word] not in hashes), None):
+    rows = files.join(wanted, either).groupBy("name", "sha256").agg(F.min("path"), F.max("path")).collect()
+    found = {name: Query(name, sha256, file=path, other=other) for name, sha256, path, other in rows}
+    if unknown := next((word for word in words if names[word] not in found), None):
         raise UsageError(
             f"--query {unknown}: no such file, folder or pattern, and no such sha256 or path in {location}"
         )
-    return {word: [Query(name, hashes[name], None)] for word, name in names.items()}
+    seen = {name: _seen(query, focus) if again else replace(query, file=None) for name, query in found.items()}
+    return {word: [seen[name]] for word, name in names.items()}
+
+
+def _seen(query: Query, focus: Focus) -> Query:
+    """Return a query that the table knows, with its picture."""
+    assert query.file is not None
+    try:
+        return replace(query, thumbnail=_shown(_again(query), query.file, focus))
+    except Reject as reject:
+        raise UsageError(f"--query {query.name}: {reject}") from reject
 
 
 def vectors(
-    spark: SparkSession, location: str, queries: list[Query], made: Made, model: Callable[[], Model]
+    spark: SparkSession,
+    location: str,
+    queries: list[Query],
+    made: Made,
+    model: Callable[[], Model],
+    count: int = 1,
+    focus: Focus = ALL,
 ) -> Queries:
     """Return the queries with their vectors.
 
-    Contents that the table has are looked up; only the others go through the network.
+    Contents that the table has are looked up; only the others, what counts of them, and their other views go through
+    the network.
 
     Parameters
     ----------
@@ -126,21 +164,31 @@ def vectors(
         The model whose features are looked up.
     model
         Called for the model itself if a query has to go through the network.
+    count
+        How many views of each query there are: one of `views.COUNTS`.
+    focus
+        What counts of each.
 
     Raises
     ------
     UsageError
         If the table has no features of a content that only it could have.
     """
-    known = _look_up(features.complete(spark, location, made), {query.sha256 for query in queries})
-    lacking = {query.sha256: query for query in queries if query.sha256 not in known}
-    if gone := [query.name for query in lacking.values() if query.thumbnail is None]:
+    names = first_views(count)
+    contents = {query.sha256: query for query in queries}
+    plain = {} if focus else _look_up(features.complete(spark, location, made), set(contents))
+    known = {(sha256, PLAIN): vector for sha256, vector in plain.items()}
+    lacking = {sha256: [view for view in names if (sha256, view) not in known] for sha256 in contents}
+    todo = [(contents[sha256], some) for sha256, some in lacking.items() if some]
+    if gone := [query.name for query, _ in todo if query.file is None]:
         raise UsageError(f"--query {gone[0]}: {location} has no features of it: see its rejects")
-    if lacking:
-        known |= _compute(spark, list(lacking.values()), model())
-    stacked = np.frombuffer(b"".join(known[query.sha256] for query in queries), "<f4")
-    computed = sum(query.sha256 in lacking for query in queries)
-    return Queries(tuple(query.name for query in queries), stacked.reshape(len(queries), -1), computed)
+    if todo:
+        known |= _compute(spark, todo, model(), focus)
+    stacked = np.frombuffer(b"".join(known[query.sha256, view] for query in queries for view in names), "<f4")
+    computed = sum(bool(lacking[query.sha256]) for query in queries)
+    return Queries(
+        tuple(query.name for query in queries), stacked.reshape(len(queries) * len(names), -1), names, computed
+    )
 
 
 def _look_up(table: DataFrame, hashes: set[str]) -> dict[str, bytes]:
@@ -153,25 +201,43 @@ def _look_up(table: DataFrame, hashes: set[str]) -> dict[str, bytes]:
     return {row["sha256"]: bytes(row["features"]) for row in found.collect()}
 
 
-def _compute(spark: SparkSession, queries: list[Query], model: Model) -> dict[str, bytes]:
-    """Return the features of files by hash. The driver reads them, as executors may not see them, a chunk at a time."""
-    found: dict[str, bytes] = {}
+def _compute(
+    spark: SparkSession, todo: list[tuple[Query, list[str]]], model: Model, focus: Focus
+) -> dict[tuple[str, str], bytes]:
+    """Return the features of views of files, by hash and view.
+
+    The driver reads the files, as executors may not see them, a chunk at a time.
+    """
+    found: dict[tuple[str, str], bytes] = {}
     with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
-        for chunk in batches.batched(queries, _CHUNK):
-            rows = [(query.sha256, query.name, query.name, 0, _again(query)) for query in chunk]
+        for chunk in batches.batched(_contents(todo, focus), _CHUNK):
+            rows = [(f"{sha256}/{view}", name, name, 0, content) for sha256, view, name, content in chunk]
             given = spark.createDataFrame(rows, "sha256 string, path string, other string, bucket int, content binary")
             for row in features.describe(given, model, parcel).collect():
                 if row["reason"]:
                     raise UsageError(f"--query {row['path']}: {row['reason']}: {row['detail']}")
-                found[row["sha256"]] = bytes(row["features"])
+                sha256, _, view = row["sha256"].partition("/")
+                found[sha256, view] = bytes(row["features"])
     return found
 
 
+def _contents(todo: list[tuple[Query, list[str]]], focus: Focus) -> Iterator[tuple[str, str, str, bytes]]:
+    """Return what goes through the network: hash, view, name, and the bytes of an image file."""
+    for query, some in todo:
+        content = _again(query)
+        if not focus and PLAIN in some:
+            yield query.sha256, PLAIN, query.name, content
+            some = [view for view in some if view != PLAIN]
+        if some:
+            image = pixels.open_upright(content)
+            picture = pixels.shrunk(focus.cut(image, query.name) if focus else image)
+            for view in some:
+                yield query.sha256, view, query.name, pixels.encoded(VIEWS[view](picture))
+
+
 def _again(query: Query) -> bytes:
+    assert query.file is not None
     try:
-        content = archives.read(query.name)
+        return features.fetch(query.sha256, query.file, query.other or query.file)
     except Reject as reject:
-        raise UsageError(f"--query {query.name}: {reject}") from reject
-    if hashlib.sha256(content).hexdigest() != query.sha256:
-        raise UsageError(f"--query {query.name}: its bytes change while they are read")
-    return content
+        raise UsageError(f"--query {query.name}: its bytes cannot be read from {query.file}: {reject}") from reject

@@ -26,7 +26,7 @@ DEFAULT_TOP = 5
 _PAIRS = 1 << 20
 """How many pairs of a row and a query are measured at a time: their sums and distances take about 100 bytes each."""
 
-_NOMINATED = "query string, sha256 string, " + ", ".join(f"{metric} double" for metric in METRICS)
+_NOMINATED = "query string, sha256 string, view string, " + ", ".join(f"{metric} double" for metric in METRICS)
 
 
 class Nominees:
@@ -35,26 +35,34 @@ class Nominees:
     Parameters
     ----------
     vectors
-        The queries, shape (queries, width), float32.
+        The queries, shape (queries * views, width), float32: all views of the first one, all of the next, ...
     top
         The length of each top list.
     p
         The order of the Minkowski distance.
     metrics
         The names of the metrics that vote.
+    views
+        How many views there are of each query: a distance is the smallest over them.
     """
 
-    def __init__(self, vectors: NDArray[np.float32], top: int, p: float, metrics: Sequence[str]) -> None:
-        self._vectors, self._top, self._p = vectors, top, p
+    def __init__(
+        self, vectors: NDArray[np.float32], top: int, p: float, metrics: Sequence[str], views: int = 1
+    ) -> None:
+        self._vectors, self._top, self._p, self._views = vectors, top, p, views
         self._voting = [list(METRICS).index(metric) for metric in metrics]
-        self._bound = np.full((len(METRICS), len(vectors)), np.inf)  # the last distance in each full top list
+        # The last distance in each full top list.
+        self._bound = np.full((len(METRICS), len(vectors) // views), np.inf)
         self.query = np.empty(0, np.intp)  #: index of the query
         self.sha256 = np.empty(0, "S64")
+        self.view = np.empty(0, np.intp)  #: index of the view that is nearest, by most of the metrics that vote
         self.distance = np.empty((0, len(METRICS)))  #: shape (nominees, metrics)
 
     def add(self, sha256: NDArray[np.bytes_], rows: NDArray[np.float32]) -> None:
         """Take in rows: hashes, shape (rows,), and vectors, shape (rows, width)."""
-        found = np.stack(list(distances(rows, self._vectors, self._p).values()))  # (metrics, rows, queries)
+        seen = np.stack(list(distances(rows, self._vectors, self._p).values()))
+        seen = seen.reshape(len(METRICS), len(rows), seen.shape[2] // self._views, self._views)
+        found = seen.min(axis=-1)  # (metrics, rows, queries)
         near = np.zeros(found.shape[1:], bool)
         for metric in self._voting:
             if len(rows) >= self._top:
@@ -64,8 +72,22 @@ class Nominees:
         row, query = np.nonzero(near)
         self.query = np.concatenate([self.query, query])
         self.sha256 = np.concatenate([self.sha256, sha256[row]])
+        self.view = np.concatenate([self.view, self._nearest(seen[:, row, query])])
         self.distance = np.concatenate([self.distance, found[:, row, query].T])
         self._prune()
+
+    def _nearest(self, seen: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the view of each nominee in which most voting metrics see it nearest; the first one, of equals.
+
+        Parameters
+        ----------
+        seen
+            Shape (metrics, nominees, views).
+        """
+        voting = seen[self._voting]
+        agreeing = (voting == voting.min(axis=-1, keepdims=True)).sum(axis=0)
+        first: NDArray[np.intp] = agreeing.argmax(axis=-1)
+        return first
 
     def _prune(self) -> None:
         """Keep what is among the first `top` of any metric, in the order (distance, sha256)."""
@@ -77,7 +99,8 @@ class Nominees:
             keep[order[place < self._top]] = True
             last = order[place == self._top - 1]
             self._bound[metric, self.query[last]] = self.distance[last, metric]
-        self.query, self.sha256, self.distance = self.query[keep], self.sha256[keep], self.distance[keep]
+        self.query, self.sha256 = self.query[keep], self.sha256[keep]
+        self.view, self.distance = self.view[keep], self.distance[keep]
 
 
 @cache  # once in the life of a worker, when its libraries are loaded
@@ -90,8 +113,8 @@ def _nominate(
     batches: Iterator[pa.RecordBatch], queries: Any, top: int, p: float, metrics: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     asked: Queries = queries.value
-    nominees = Nominees(asked.vectors, top, p, metrics)
-    step = max(1, _PAIRS // len(asked.names))
+    nominees = Nominees(asked.vectors, top, p, metrics, len(asked.views))
+    step = max(1, _PAIRS // len(asked.vectors))
     for sha256, rows in vectors.scan(batches, asked.vectors.shape[1]):
         hashes = np.array(sha256.to_pylist(), "S64")
         for start in range(0, len(rows), step):
@@ -101,6 +124,7 @@ def _nominate(
         {
             "query": pa.array([asked.names[i] for i in nominees.query], pa.string()),
             "sha256": pa.array([value.decode() for value in nominees.sha256.tolist()], pa.string()),
+            "view": pa.array([asked.views[i] for i in nominees.view], pa.string()),
             **{metric: pa.array(nominees.distance[:, i]) for i, metric in enumerate(METRICS)},
         }
     )
@@ -133,6 +157,15 @@ def poll(nominees: DataFrame, top: int, metrics: Sequence[str]) -> DataFrame:
     """Return the voted images of each query: exact top lists of each metric over all partitions, then votes by groupBy.
 
     The order is total: most votes first, then the smaller distance under the first metric, then the smaller sha256.
+
+    Parameters
+    ----------
+    nominees
+        What `nominate` returns, for longer top lists: else margins are null.
+    top
+        How many images each metric names.
+    metrics
+        The names of the metrics that vote.
     """
     nominees = nominees.repartition("query")  # one shuffle, of few rows, for all that follows
     # Expressions in SQL are one call to the JVM each, columns made in Python several: 0.06 s for this poll.
@@ -140,12 +173,19 @@ def poll(nominees: DataFrame, top: int, metrics: Sequence[str]) -> DataFrame:
     placed = (
         nominees.selectExpr("*", f"stack({len(metrics)}, {ballots}) AS (metric, distance)")
         .selectExpr("*", "row_number() OVER (PARTITION BY query, metric ORDER BY distance, sha256) AS place")
+        .selectExpr("*", f"max(if(place = {top + 1}, distance, NULL)) OVER (PARTITION BY query, metric) AS beyond")
         .where(f"place <= {top}")
+        .selectExpr("*", "if(beyond IS NULL, NULL, if(distance < beyond, 1 - distance / beyond, 0D)) AS margin")
     )
     voted = placed.groupBy("query", "sha256").agg(
         F.expr("int(count(*)) AS votes"),
+        F.expr("max(view) AS view"),
         *[F.expr(f"max({name}) AS {name}") for name in METRICS],
-        *[F.expr(f"max(if(metric = '{name}', place, NULL)) AS {name}_place") for name in METRICS],
+        *[
+            F.expr(f"max(if(metric = '{name}', {what}, NULL)) AS {name}_{what}")
+            for what in ("place", "margin")
+            for name in METRICS
+        ],
     )
     order = f"votes DESC, {metrics[0]}, sha256"
     return voted.selectExpr("*", f"row_number() OVER (PARTITION BY query ORDER BY {order}) AS rank")
@@ -184,4 +224,5 @@ def results(
 ) -> DataFrame:
     """Return the poll of the metrics on a table of features, for `with_paths`; keep it, or it is held twice."""
     rows = live(spark, location, made)
-    return poll(nominate(rows, queries, top, p, metrics), top, metrics)
+    # One more than each metric names: how far a name is from not being one is measured against the first that is none.
+    return poll(nominate(rows, queries, top + 1, p, metrics), top, metrics)

@@ -56,8 +56,10 @@ SCHEMAS: dict[str, T.StructType] = {
         sha256=T.StringType(),
         paths=T.ArrayType(T.StringType()),
         votes=T.IntegerType(),
+        view=T.StringType(),
         **{metric: T.DoubleType() for metric in METRICS},
         **{f"{metric}_place": T.IntegerType() for metric in METRICS},
+        **{f"{metric}_margin": T.DoubleType() for metric in METRICS},
     ),
     "sketches": _schema(
         sha256=T.StringType(),

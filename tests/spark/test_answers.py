@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from PIL import Image
 from pyspark.sql import SparkSession
 from tests.samples import Lake, picture
 
 from dedup import answers, formats, models, tables
 from dedup.answers import Question
+from dedup.edits import EDITS
 from dedup.errors import UsageError
+from dedup.focus import Focus, box
 from dedup.model import Model
 from dedup.models import Chosen
 
@@ -73,6 +77,62 @@ def test_a_new_image_goes_through_the_network_and_a_folder_may_hold_others(
     rows = answered.rows[answered.queries[0]]
     assert rows[0]["votes"] >= rows[-1]["votes"]
     assert any(path.endswith("cloud 005.webp") for row in rows for path in row["paths"])
+
+
+@pytest.mark.parametrize(("edit", "back"), [("mirrored", "mirrored"), ("turned left", "turned right")])
+def test_a_flipped_or_turned_query_finds_its_image_in_a_view(
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path, edit: str, back: str
+) -> None:
+    known = next(lake.images.rglob("cloud 000.png"))
+    asked = str(tmp_path / "altered.png")
+    EDITS[edit](Image.open(known).convert("RGB")).save(asked)
+    chosen = Chosen(models.one(lake.features, model.id), lambda: model)
+    question = Question(lake.features, [asked, str(known)], str(tmp_path / "report"), views=8)
+    answered = answers.ask(spark, question, chosen)
+    found, itself = answered.rows[asked][0], answered.rows[str(known)][0]
+    assert (found["sha256"], found["votes"], found["view"]) == (itself["sha256"], 5, back)
+    assert (itself["euclidean"], itself["view"]) == (0, "plain"), "also where other views are asked for"
+    assert f"like the query {back}" in Path(answered.page).read_text()
+    plain = answers.ask(spark, replace(question, views=1), chosen).rows[asked]
+    distance = next((row["euclidean"] for row in plain if row["sha256"] == found["sha256"]), plain[-1]["euclidean"])
+    assert found["euclidean"] < distance / 20
+
+
+def test_only_the_focus_of_a_query_counts(spark: SparkSession, lake: Lake, model: Model, tmp_path: Path) -> None:
+    known = Image.open(next(lake.images.rglob("cloud 000.png"))).convert("RGB")
+    sha256 = hashes(lake.images)["cloud 000.png"]
+    pasted = Image.new("RGB", (known.width * 2, known.height), "red")
+    pasted.paste(known)
+    pasted.save(tmp_path / "pasted.png")
+    chosen = Chosen(models.one(lake.features, model.id), lambda: model)
+    question = Question(lake.features, [str(tmp_path / "pasted.png")], str(tmp_path / "report"), top=3)
+
+    def ask(focus: Focus) -> list[dict[str, Any]]:
+        return answers.ask(spark, replace(question, focus=focus), chosen).rows[question.asked[0]]
+
+    for focus in (Focus(on=(box("0,0,.5,1"),)), Focus(off=(box(f"{known.width},0,{known.width},{known.height}"),))):
+        first = ask(focus)[0]
+        assert (first["sha256"], first["votes"]) == (sha256, 5)
+        assert first["euclidean"] == 0, "what counts is that image, pixel by pixel"
+    assert all(row["euclidean"] > 0 for row in ask(Focus()))
+    assert all(row["euclidean"] > 0 for row in ask(Focus(on=(box("0,0,1,1"),), off=(box("0,0,20,20"),))))
+
+
+def test_what_the_table_knows_is_read_again_for_a_focus_and_views(
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path
+) -> None:
+    sha256 = hashes(lake.images)["cloud 000.png"]
+    chosen = Chosen(models.one(lake.features, model.id), lambda: model)
+    question = Question(lake.features, [sha256], str(tmp_path), focus=Focus(on=(box("0,0,1,1"),)), views=2)
+    first = answers.ask(spark, question, chosen).rows[sha256][0]
+    assert (first["sha256"], first["euclidean"], first["view"]) == (sha256, 0, "plain")
+    hidden = lake.images.parent / "moved"
+    lake.images.rename(hidden)
+    try:
+        with pytest.raises(UsageError, match=f"--query {sha256}: its bytes cannot be read from /.*: missing"):
+            answers.ask(spark, question, chosen)
+    finally:
+        hidden.rename(lake.images)
 
 
 def test_the_same_question_gives_the_same_page(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:

@@ -78,6 +78,35 @@ def test_each_metric_has_the_places_of_its_own_list(
     assert all(row["votes"] == 1 and row["euclidean_place"] is None for row in voted)
 
 
+def test_a_margin_is_measured_against_the_first_image_that_is_not_named(
+    spark: SparkSession, vectors: dict[str, NDArray[np.float32]], tmp_path: Path
+) -> None:
+    rows = [(sha256, vector.tobytes()) for sha256, vector in vectors.items()]
+    features = stored(spark.createDataFrame(rows, "sha256 string, features binary").repartition(8), tmp_path / "f")
+    query = np.linspace(0, 2, WIDTH, dtype=np.float32)
+    asked = Queries(("q",), query[None])
+    found = distances(np.stack(list(vectors.values())), query[None], 3.0)
+    for named in (TOP, len(vectors)):
+        nominees = results.nominate(features, asked, named + 1, 3.0, list(METRICS))
+        for row in results.poll(nominees, named, list(METRICS)).collect():
+            for metric in METRICS:
+                margin, place = row[f"{metric}_margin"], row[f"{metric}_place"]
+                if place is None or named == len(vectors):
+                    assert margin is None, "not named, or there is no image that is not"
+                else:
+                    beyond = np.sort(found[metric][:, 0])[named]
+                    assert margin == pytest.approx(1 - row[metric] / beyond, abs=1e-12)
+                    assert 0 <= margin <= 1
+
+
+def test_of_images_at_distance_0_none_is_far_from_not_being_named(spark: SparkSession, tmp_path: Path) -> None:
+    same = [(f"{number:064x}", np.ones(WIDTH, np.float32).tobytes()) for number in range(3)]
+    features = stored(spark.createDataFrame(same, "sha256 string, features binary"), tmp_path / "features")
+    asked = Queries(("q",), np.ones((1, WIDTH), np.float32))
+    voted = results.poll(results.nominate(features, asked, 3, 3.0, ["dice"]), 2, ["dice"]).collect()
+    assert [row["dice_margin"] for row in voted] == [0, 0]
+
+
 def test_a_content_shows_all_its_paths(spark: SparkSession, tmp_path: Path) -> None:
     schema = tables.SCHEMAS["images"]
     files = [("/b", "1" * 64), ("/a", "1" * 64), ("/c", "2" * 64)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.lacking import without
-from tests.pages import deduplication
+from tests.pages import deduplication, row
 
 from dedup.distances import METRICS
 from dedup.pixels import thumbnail
@@ -49,15 +49,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("RGB", (120, 90), (255, 0, 0)).save(red)
     picture = thumbnail(red.read_bytes(), 96)
     assert picture is not None
-    row = dict.fromkeys(METRICS, 0.25) | {f"{metric}_place": None for metric in METRICS} | {"votes": 2}
     answers = [
         Answer(
             f"query {query}",
             picture,
-            [
-                row | {"rank": rank + 1, "sha256": f"{rank:064x}", "euclidean_place": 1, "paths": [HOSTILE, "/b", "/c"]}
-                for rank in range(EACH)
-            ],
+            [row(rank + 1, f"{rank:064x}", [HOSTILE, "/b", "/c"], 2, euclidean=1) for rank in range(EACH)],
         )
         for query in range(QUERIES)
     ]

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pages import Page
+from tests.pages import Page, row
 
 from dedup import console, job, page, storage, stores
 from dedup.answers import Answered
@@ -87,8 +87,7 @@ def test_jobs_say_nothing_that_a_terminal_obeys(
 
 
 def test_an_answer_in_a_terminal_obeys_no_name() -> None:
-    row = dict.fromkeys(METRICS, 0.5) | {f"{metric}_place": 1 for metric in METRICS}
-    rows = {CLEAR: [row | {"rank": 1, "votes": 5, "sha256": "aa", "paths": [f"/lake/{CLEAR}"]}]}
+    rows = {CLEAR: [row(1, "aa", [f"/lake/{CLEAR}"], 5, euclidean=1)]}
     answered = Answered([CLEAR], [(CLEAR, Reject(Reason.CORRUPT, CLEAR))], rows, CLEAR, computed=0, notes=[CLEAR])
     shown = console.answers(answered, list(METRICS)) + console.by_votes(answered)
     assert shown.count(r"\x1b[2J") == 8
@@ -97,9 +96,8 @@ def test_an_answer_in_a_terminal_obeys_no_name() -> None:
 
 @pytest.mark.parametrize("name", OBEYED)
 def test_a_page_shows_the_codes_too(name: str) -> None:
-    row = dict.fromkeys(METRICS, 0.5) | {f"{metric}_place": 1 for metric in METRICS}
     made = {"title": name, "facts": {name: name}, "notes": [name], "metrics": list(METRICS), "groups": []}
-    answer = {"query": name, "results": [row | {"rank": 1, "votes": 5, "sha256": name, "paths": [name, name]}]}
+    answer = {"query": name, "results": [row(1, name, [name, name], 5, euclidean=1)]}
     html = page.fill("report.html", report=made | {"answers": [answer | {"thumbnail": None}], "thumbnails": {name: ""}})
     html.encode()
     found = Page(html)

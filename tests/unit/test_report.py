@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from PIL import Image
-from tests.pages import HOSTILE, PIXEL, Page
+from tests.pages import HOSTILE, PIXEL, Page, row
 
 from dedup.distances import METRICS
 from dedup.pixels import thumbnail
 from dedup.report import Answer, Report, render
 
 Encode = Callable[..., bytes]
-
-
-def row(rank: int, sha256: str, paths: list[str], votes: int, **places: int) -> dict[str, Any]:
-    """A row of the table of results; each distance is its metric's number and the rank."""
-    distances = {metric: number + rank / 1000 for number, metric in enumerate(METRICS, 1)}
-    named = {f"{metric}_place": places.get(metric) for metric in METRICS}
-    return {"query": "q", "rank": rank, "sha256": sha256, "paths": paths, "votes": votes} | distances | named
 
 
 def page(answers: list[Answer], title: str = "Title", thumbnails: dict[str, str] | None = None) -> Page:
@@ -41,6 +33,12 @@ def test_the_page_says_all_that_was_asked_and_found() -> None:
         assert found.texts.count(metric) == 2
         assert found.texts.count(f"{number + 0.001:.3g}") >= 1
     assert "the file cannot be read now" in found.texts  # bb has no thumbnail
+
+
+def test_the_page_says_which_view_of_the_query_is_like_a_result() -> None:
+    rows = [row(1, "aa", ["a"], 5), row(2, "bb", ["b"], 3) | {"view": "turned left"}, row(3, "cc", ["c"], 1)]
+    found = page([Answer("q", None, rows)])
+    assert [text for text in found.texts if text.startswith("like the query")] == ["like the query turned left"]
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,36 @@ def test_equal_vectors_are_named_by_the_smallest_hashes() -> None:
     assert sorted(nominees.sha256.tolist()) == sorted(hashes.tolist())[:4]
 
 
+@given(polls(), st.data(), st.sampled_from([1, 2, 4, 8]))
+def test_of_several_views_the_nearest_counts(
+    poll: tuple[Hashes, Vectors, Vectors, int, list[str]], data: st.DataObject, views: int
+) -> None:
+    hashes, rows, queries, top, metrics = poll
+    seen = np.concatenate([asked(views, data.draw(SEEDS)) for _ in queries])
+    nominees = Nominees(seen, top, 3.0, metrics, views)
+    where = cuts(data, len(rows))
+    for some, vectors in zip(np.split(hashes, where), np.split(rows, where), strict=True):
+        nominees.add(some, vectors)
+    found = {name: each.reshape(len(rows), -1, views) for name, each in distances(rows, seen).items()}
+    for query in range(len(queries)):
+        alone = [nominate(hashes, rows, view[None], top, metrics) for view in seen[query * views :][:views]]
+        for metric in metrics:
+            column = list(METRICS).index(metric)
+            best: dict[bytes, float] = {}
+            for part in alone:
+                for sha256, distance in zip(part.sha256.tolist(), part.distance[:, column].tolist(), strict=True):
+                    best[sha256] = min(distance, best.get(sha256, np.inf))
+            ranked = sorted((distance, sha256) for sha256, distance in best.items() if np.isfinite(distance))[:top]
+            mine = np.flatnonzero(nominees.query == query)
+            assert sorted((nominees.distance[i, column], nominees.sha256[i]) for i in mine)[:top] == ranked
+    for i, query in enumerate(nominees.query.tolist()):
+        row = int(np.flatnonzero(hashes == nominees.sha256[i])[0])
+        by_view = [found[name][row, query] for name in metrics]
+        nearest = [np.flatnonzero(each == each.min()).tolist() for each in by_view]
+        agreeing = [sum(view in some for some in nearest) for view in range(views)]
+        assert nominees.view[i] == agreeing.index(max(agreeing)), "the view in which most metrics see it nearest"
+
+
 def test_a_long_table_keeps_few_nominees() -> None:
     hashes, rows = table(2000, 4)
     nominees = Nominees(asked(2, 5), 3, 3.0, list(METRICS))
