@@ -27,6 +27,7 @@ jobs:
   extract      a table of images -> a table of features, by VGG16
   query        which images are like this one? the poll of five distances
   calibrate    how near is near? thresholds from your own images
+  evaluate     how well are altered copies of your own images found?
   deduplicate  a table of features -> groups, and what to keep, drop or review
   test         run all tests
   bench        measure the speed of DeDup, and of what one would use instead, side by side

@@ -48,6 +48,12 @@ def say(line: str = "") -> None:
     sys.stdout.write(line + "\n")
 
 
+def photographs(data: Path) -> list[Path]:
+    """Return the photographs, in order."""
+    endings = {".jpg", ".jpeg", ".png"}
+    return sorted(path for path in (data / "photos").rglob("*") if path.suffix.lower() in endings)
+
+
 def alter(photos: list[Path], folder: Path) -> dict[str, tuple[str, str]]:
     """Write altered copies; return by path the photograph that each was made of, and how."""
     made: dict[str, tuple[str, str]] = {}
@@ -97,7 +103,7 @@ def main() -> None:
     options = parser.parse_args()
     data, output = options.data.resolve(), options.output.resolve()
 
-    photos = sorted(path for path in (data / "photos").rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    photos = photographs(data)
     made = alter(photos[::EVERY], output / "altered")
     at = ("--table", str(output / "table"), "--features", str(output / "features"))
     limits = output / "calibration" / "thresholds.json"
@@ -158,8 +164,18 @@ def report(data: Path, output: Path, made: dict[str, tuple[str, str]]) -> None:
         f"{len(rows):,} contents, {count:,} pairs, {len(true):,} true pairs of {len(set(true.values()))} kinds; "
         f"{within.made}"
     )
+    photos = sorted({i for path, i in content.items() if path.startswith(str(data / "photos")) and i is not None})
+    widened = _widened(vectors[photos], thresholds.defaults())
+    say(f"by the default thresholds, widened {widened:.2f} times, two photographs are near")
     curve(near, {name: np.sort(np.concatenate(values)) for name, values in far.items()}, true, within, alone)
     groups(output, content, labels)
+
+
+def _widened(vectors: NDArray[np.float32], within: thresholds.Thresholds) -> float:
+    """Return by how much thresholds must be widened for any two vectors to be near."""
+    measured = distances(vectors, vectors)
+    scores = np.sort([measured[name] / within.within[name] for name in METRICS], axis=0)[within.votes - 1]
+    return float(scores[np.triu_indices(len(vectors), 1)].min())
 
 
 def curve(

@@ -8,15 +8,18 @@ The modules follow the data, and each imports only what stands before it:
   run at a time), `notes` (what is kept beside tables),
   `distances` (the five metrics), `tables` (what jobs pass to each other), `thresholds` (how near is near), `delivery`
   (how what the driver holds reaches the workers), `progress` (how far a job is), `batches` and `rounds` (how rows go
-  through workers and jobs), `edits` (altered copies), `page` (what all pages look like);
+  through workers and jobs), `views` (flips and turns), `edits` (altered copies), `page` (what all pages look like),
+  `drawings`;
 - from a bucket to vectors: `files` (listed and read), `given` (a table of others), `images` (a bucket becomes a
   table), `digests` (which images are equal), `excess` (what a file makes decoders do), `pixels` (bytes become a
   picture), `arithmetic`, `vgg16`, `convolutions`, `weights`, `photographs`, `model` (the network), `models` (which a
   table has), `engines` (what computes it), `features` (the table of vectors), `extraction` (from end to end),
   `following` (as images arrive), `vectors` (how they are read);
-- a question: `queries`, `results` (the poll), `report` (pages), `answers` (from end to end);
-- a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`,
-  `histograms` and `calibration_page` (what is shown), `calibration` (from end to end);
+- a question: `focus` (what counts of it), `queries`, `results` (the poll), `report` (pages), `answers` (from end to
+  end);
+- a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`
+  and `calibration_page` (what is shown), `calibration` (from end to end);
+- an evaluation: `ranks` (what is found among what), `evaluation_page`, `evaluation` (from end to end);
 - a deduplication: `contents` (exact copies), `sketches` (which pairs cannot be near), `candidates` (the others),
   `pairs` (those that are), `groups`, `search` (all near pairs of a lake), `keepers` (which file stays),
   `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the next run must know), `deduplication`

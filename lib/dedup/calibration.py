@@ -88,7 +88,7 @@ def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Ca
     images.require_finished(table)
     with progress.step(spark, "calibrate: neighbours"):
         sample = neighbours.draw(spark, location, made, wish.sample, wish.p)
-    altered = copies.measure(spark, table, sample.sha256, network, wish.p)
+    altered, _ = copies.measure(spark, table, sample.sha256, network, wish.p, "calibrate")
     measured = Measured(sample.images, sample.distance, sample.named, altered)
     found = limits.calibrate(measured, wish.precision, wish.votes, wish.duplicates)
     thresholds = Thresholds(made.model, wish.votes, found.within, _made(found, made), wish.p)

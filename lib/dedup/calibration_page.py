@@ -9,9 +9,10 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from dedup import histograms, limits, page
+from dedup import limits, page
 from dedup.choices import Choice
 from dedup.distances import METRICS
+from dedup.drawings import histogram
 from dedup.limits import Calibration, Interval, Measured
 from dedup.thresholds import Thresholds
 
@@ -60,12 +61,12 @@ def drawings(calibration: Calibration, measured: Measured, chance: NDArray[np.fl
     found = {}
     for number, (name, alone) in enumerate(calibration.alone.items()):
         marks = {"poll": calibration.within[name], "alone": alone.within.value}
-        found[name] = histograms.histogram(
+        found[name] = histogram(
             {kind: values[..., number] for kind, values in kinds.items()}, marks, _SAYS.format(name)
         )
     within = np.array(list(calibration.within.values()))
     scores = {kind: limits.score(values, within, calibration.votes) for kind, values in kinds.items()}
-    return found | {"score": histograms.histogram(scores, {"poll": 1.0}, _SAYS.format("the score"))}
+    return found | {"score": histogram(scores, {"poll": 1.0}, _SAYS.format("the score"))}
 
 
 def render(
@@ -86,7 +87,6 @@ def render(
         verdict=verdict(calibration),
         choices=others,
         drawings=drawings(calibration, measured, chance),
-        percent=_percent,
         between=_between,
     )
 
@@ -105,15 +105,6 @@ def _facts(thresholds: Thresholds, calibration: Calibration) -> dict[str, str]:
         "Left out": f"{calibration.natural:,} neighbours of {calibration.copied:,} images as natural copies; "
         f"{calibration.crowded:,} images",
     }
-
-
-def _percent(value: float) -> str:
-    """Return a share in percent: whole where it is that, with one place otherwise.
-
-    >>> _percent(1.0), _percent(0.995)
-    ('100', '99.5')
-    """
-    return f"{100 * value:.1f}".removesuffix(".0")
 
 
 def _between(interval: Interval) -> str:

@@ -13,49 +13,62 @@ from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, features, images, pixels, progress, rounds
+from dedup import delivery, features, images, pixels, progress, rounds, vgg16
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
 from dedup.errors import Reject
 from dedup.features import Task
 from dedup.model import Model
+from dedup.views import VIEWS, first_views
 
 SIDE = 1024
 """The longer side that images are made smaller to before they are altered: an edit takes time with every pixel."""
 
-_MEASURED = {"sha256": pa.string(), "edit": pa.string(), **{metric: pa.float64() for metric in METRICS}}
+_MEASURED = {
+    "sha256": pa.string(),
+    "name": pa.string(),
+    "features": pa.binary(),
+    **{metric: pa.float64() for metric in METRICS},
+}
+"""A row is a copy, named by its edit, with its distances; or a view of the image, with its features."""
 
 
-def _altered(row: dict[str, Any]) -> tuple[str, NDArray[np.uint8] | None]:
-    """Return the pictures of an image and its copies, shape (1 + edits, 224, 224, 3); None if there is no image."""
+def _altered(row: dict[str, Any], views: tuple[str, ...]) -> tuple[str, NDArray[np.uint8] | None]:
+    """Return pictures of an image's views and of its copies, shape (views + edits, 224, 224, 3); None without image."""
     try:
         content = row["content"] or features.fetch(row["sha256"], row["path"], row["other"])
         image = pixels.open_upright(content)
     except Reject:
         return row["sha256"], None
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    altered = (image, *(edit(image) for edit in EDITS.values()))
-    return row["sha256"], np.stack([pixels.shrunk(picture) for picture in altered])
+    plain = pixels.shrunk(image)
+    seen = [VIEWS[view](plain) for view in views]
+    return row["sha256"], np.stack([*seen, *(pixels.shrunk(edit(image)) for edit in EDITS.values())])
 
 
-def _measure(batches: Iterator[pa.RecordBatch], task: Task, p: float) -> Iterator[pa.RecordBatch]:
-    for sha256, pictures in ahead(_altered, each_row(batches), features.cores(), 2):
+def _measure(
+    batches: Iterator[pa.RecordBatch], task: Task, p: float, views: tuple[str, ...]
+) -> Iterator[pa.RecordBatch]:
+    for sha256, pictures in ahead(partial(_altered, views=views), each_row(batches), features.cores(), 2):
         if pictures is None:
             continue
         vectors = features.network(task)(pictures)
-        found = distances(vectors[1:], vectors[:1], p)
-        rows = [
-            {"sha256": sha256, "edit": edit} | {metric: found[metric][i, 0] for metric in METRICS}
+        found = distances(vectors[len(views) :], vectors[: len(views)], p)
+        rows: list[dict[str, Any]] = [
+            {"sha256": sha256, "name": edit} | {metric: found[metric][i].min() for metric in METRICS}
             for i, edit in enumerate(EDITS)
         ]
+        if len(views) > 1:
+            seen = zip(views, vectors, strict=False)
+            rows += [{"sha256": sha256, "name": view, "features": vector.tobytes()} for view, vector in seen]
         yield record_batch(rows, _MEASURED)
 
 
-def measure(spark: SparkSession, table: str, sample: Sequence[str], model: Model, p: float) -> NDArray[np.float64]:
-    """Return the distances between images and their copies, shape (images, edits, metrics), under every metric.
-
-    Of an image that cannot be read any more they are NaN.
+def measure(
+    spark: SparkSession, table: str, sample: Sequence[str], model: Model, p: float, job: str, views: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return the distances between images and their copies, and the views of the images.
 
     Parameters
     ----------
@@ -67,12 +80,24 @@ def measure(spark: SparkSession, table: str, sample: Sequence[str], model: Model
         What makes features.
     p
         The order of the Minkowski distance.
+    job
+        What it is done for, in lines of progress.
+    views
+        How many views there are of each image: a distance is the smallest over them.
+
+    Returns
+    -------
+    tuple
+        Distances under every metric, shape (images, edits, metrics), and vectors, shape (images, views, width), of no
+        views where there is but one. Of an image that cannot be read any more they are NaN.
     """
     wanted = F.broadcast(spark.createDataFrame([(sha256,) for sha256 in sample], "sha256 string"))
     files = images.inventory(spark, table).join(wanted, "sha256", how="left_semi")
     index = {sha256: i for i, sha256 in enumerate(sample)}
     edits = {edit: i for i, edit in enumerate(EDITS)}
+    names = {view: i for i, view in enumerate(first_views(views))}
     measured = np.full((len(index), len(edits), len(METRICS)), np.nan)
+    seen = np.full((len(index), len(names) if views > 1 else 0, vgg16.WIDTH), np.nan, np.float32)
     source = features.Source(spark, table)
     with (
         rounds.held(features.files_of(files)) as todo,
@@ -82,10 +107,14 @@ def measure(spark: SparkSession, table: str, sample: Sequence[str], model: Model
 
         def work(rows: DataFrame, first: int, last: int) -> None:
             given = source.contents(rows, first, last).select("sha256", "path", "other", "content")
-            for row in given.mapInArrow(partial(_measure, task=task, p=p), ddl(_MEASURED)).collect():
-                measured[index[row["sha256"]], edits[row["edit"]]] = [row[metric] for metric in METRICS]
+            measuring = partial(_measure, task=task, p=p, views=tuple(names))
+            for row in given.mapInArrow(measuring, ddl(_MEASURED)).collect():
+                if row["features"] is None:
+                    measured[index[row["sha256"]], edits[row["name"]]] = [row[metric] for metric in METRICS]
+                else:
+                    seen[index[row["sha256"]], names[row["name"]]] = np.frombuffer(row["features"], "<f4")
 
-        with progress.step(spark, "calibrate: files of the sample"):
+        with progress.step(spark, f"{job}: files of the sample"):
             counts = rounds.counted(todo)
-        rounds.run(todo, counts, work, "calibrate")
-    return measured
+        rounds.run(todo, counts, work, job)
+    return measured, seen

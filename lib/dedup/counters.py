@@ -17,6 +17,7 @@ from dedup.lines import masked
 if TYPE_CHECKING:  # no job waits for what others need
     from dedup.answers import Answered
     from dedup.calibration import Calibrated
+    from dedup.evaluation import Evaluated
     from dedup.extraction import Extracted
     from dedup.images import Ingested
     from dedup.summary import Deduplicated
@@ -97,6 +98,16 @@ def calibrated(done: Calibrated) -> Counts:
     sums = [
         Sum("different images", found.images),
         Sum("in the sample", found.sample, {"altered": altered, "not readable": found.unread}),
+    ]
+    return Counts(sums, {}, altered)
+
+
+def evaluated(done: Evaluated) -> Counts:
+    """Return the counts of an evaluation."""
+    altered = done.originals - done.unread
+    sums = [
+        Sum("different images", done.images),
+        Sum("asked for", done.originals, {"with copies": altered, "not readable": done.unread}),
     ]
     return Counts(sums, {}, altered)
 

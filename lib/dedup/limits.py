@@ -216,8 +216,8 @@ def _recalls(
     by_edit = {
         edit: Recall(
             len(poll),
-            _share(poll[:, i]),
-            {name: _share(alone[:, i, number]) for number, name in enumerate(METRICS)},
+            share(poll[:, i]),
+            {name: share(alone[:, i, number]) for number, name in enumerate(METRICS)},
         )
         for i, edit in enumerate(EDITS)
     }
@@ -226,7 +226,7 @@ def _recalls(
     return by_edit, overall, {name: _mean(mine - others[:, number]) for number, name in enumerate(METRICS)}
 
 
-def _share(found: NDArray[np.bool_]) -> Interval:
+def share(found: NDArray[np.bool_]) -> Interval:
     """Return the share of copies found, with the interval of Clopper and Pearson."""
     interval = binomtest(int(found.sum()), len(found)).proportion_ci(LEVEL, method="exact")
     return Interval(float(found.mean()), float(interval.low), float(interval.high))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -14,6 +16,7 @@ from dedup import features, queries, results, rounds
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
 from dedup.models import Made
+from dedup.queries import Queries
 
 _LEAST = 21
 """A lake with fewer different images says nothing of how rare near ones are."""
@@ -33,9 +36,18 @@ class Sample:
     vectors: NDArray[np.float32]  #: shape (images of the sample, width)
     distance: NDArray[np.float64]  #: shape (images of the sample, neighbours, metrics), in any order, filled up by inf
     named: NDArray[np.bool_]  #: whether a neighbour is among the nearest LISTED by the metric
+    whole: bool  #: whether each metric names all other images of the lake
+    other: NDArray[np.bytes_]  #: the neighbours by sha256, shape (images of the sample, neighbours), filled up by b""
 
 
-def draw(spark: SparkSession, location: str, made: Made, size: int, p: float) -> Sample:
+def draw(
+    spark: SparkSession,
+    location: str,
+    made: Made,
+    size: int,
+    p: float,
+    seen: Callable[[list[str]], Queries] | None = None,
+) -> Sample:
     """Draw images by a hash of their sha256, the same ones at any partitioning, and find their neighbours.
 
     Parameters
@@ -48,49 +60,100 @@ def draw(spark: SparkSession, location: str, made: Made, size: int, p: float) ->
         How many images are drawn, if there are so many.
     p
         The order of the Minkowski distance.
+    seen
+        Called with the drawn images, by sha256, for what is asked: other vectors than those of the table, or several
+        views of each.
 
     Raises
     ------
     UsageError
         If the lake has too few different images.
     """
-    rows = features.live(spark, location, made)
-    codes = rows.select("sha256", F.xxhash64("features").alias("code"))
-    with rounds.held(codes) as codes, rounds.held(codes.groupBy("code").agg(F.min("sha256").alias("sha256"))) as first:
-        images = first.count()
-        if images < _LEAST:
-            raise UsageError(
-                f"{location} has {images} different images under {made.model}: at least {_LEAST} are needed"
-            )
+    with _different(spark, location, made) as (rows, first, images):
         drawn = [row["sha256"] for row in first.orderBy(F.xxhash64("sha256"), "sha256").limit(size).collect()]
-        known = [queries.Query(sha256, sha256, None) for sha256 in drawn]
-        asked = queries.vectors(spark, location, known, made, _no_network)
-        again = codes.join(first, "sha256", how="left_anti").select("sha256")
-        others = rows.join(F.broadcast(again), "sha256", how="left_anti")
-        top = min(LISTED, images - 1) + 1  # each image is the nearest to itself
-        nearest = results.poll(results.nominate(others, asked, top, p, list(METRICS)), top, list(METRICS))
-        distance, named = _padded(nearest.where("query <> sha256"), {sha256: i for i, sha256 in enumerate(drawn)})
-    return Sample(images, tuple(drawn), asked.vectors, distance, named)
+        asked = seen(drawn) if seen else known(spark, location, made, drawn)
+        return _around(asked, rows, images, p)
+
+
+def around(
+    spark: SparkSession, location: str, made: Made, sha256: Sequence[str], copied: Sequence[str], p: float
+) -> Sample:
+    """Find the neighbours of chosen contents, all of which have features.
+
+    Parameters
+    ----------
+    location, made, p
+        As of `draw`.
+    sha256
+        The contents, each once.
+    copied
+        Contents that are known to be copies: of equal vectors, these stand for the others.
+
+    Raises
+    ------
+    UsageError
+        If the lake has too few different images.
+    """
+    with _different(spark, location, made, copied) as (rows, _, images):
+        return _around(known(spark, location, made, sha256), rows, images, p)
+
+
+@contextmanager
+def _different(
+    spark: SparkSession, location: str, made: Made, before: Sequence[str] = ()
+) -> Iterator[tuple[DataFrame, DataFrame, int]]:
+    """Return features of which no two are equal, their contents, and how many these are."""
+    rows = features.live(spark, location, made)
+    named = spark.createDataFrame([(sha256, False) for sha256 in before], "sha256 string, later boolean")
+    codes = rows.select("sha256", F.xxhash64("features").alias("code")).join(F.broadcast(named), "sha256", how="left")
+    with rounds.held(codes) as codes:
+        chosen = F.min(F.struct(F.coalesce("later", F.lit(True)), "sha256")).alias("first")
+        with rounds.held(codes.groupBy("code").agg(chosen).select("code", "first.sha256")) as first:
+            images = first.count()
+            if images < _LEAST:
+                raise UsageError(
+                    f"{location} has {images} different images under {made.model}: at least {_LEAST} are needed"
+                )
+            again = codes.join(first, "sha256", how="left_anti").select("sha256")
+            yield rows.join(F.broadcast(again), "sha256", how="left_anti"), first, images
+
+
+def known(spark: SparkSession, location: str, made: Made, sha256: Sequence[str]) -> Queries:
+    """Return contents that have features, with their vectors."""
+    return queries.vectors(spark, location, [queries.Query(one, one) for one in sha256], made, _no_network)
+
+
+def _around(asked: Queries, others: DataFrame, images: int, p: float) -> Sample:
+    top = min(LISTED, images - 1) + 1  # each image is the nearest to itself
+    nearest = results.poll(results.nominate(others, asked, top, p, list(METRICS)), top, list(METRICS))
+    index = {sha256: i for i, sha256 in enumerate(asked.names)}
+    distance, named, other = _padded(nearest.where("query <> sha256"), index)
+    own = asked.vectors[:: len(asked.views)]
+    return Sample(images, asked.names, own, distance, named, whole=top == images, other=other)
 
 
 def _no_network() -> NoReturn:
     raise AssertionError("the table has the features of all that it is asked for")
 
 
-def _padded(nearest: DataFrame, index: dict[str, int]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    columns = ["query", *METRICS, *(f"{metric}_place" for metric in METRICS)]
+def _padded(
+    nearest: DataFrame, index: dict[str, int]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bytes_]]:
+    columns = ["query", "sha256", *METRICS, *(f"{metric}_place" for metric in METRICS)]
     found = nearest.select(*columns).toArrow()
     query = np.array([index[sha256] for sha256 in found.column("query").to_pylist()], np.intp)
-    order = np.lexsort((*(found.column(metric).to_numpy() for metric in METRICS), query))
+    names = np.array(found.column("sha256").to_pylist(), "S64")
+    order = np.lexsort((names, *(found.column(metric).to_numpy() for metric in METRICS), query))
     query = query[order]
     place = np.arange(len(query)) - np.searchsorted(query, query)
     shape = (len(index), int(place.max(initial=-1)) + 1, len(METRICS))
-    distance, named = np.full(shape, np.inf), np.zeros(shape, bool)
+    distance, named, other = np.full(shape, np.inf), np.zeros(shape, bool), np.zeros(shape[:2], "S64")
+    other[query, place] = names[order]
     for number, metric in enumerate(METRICS):
         distance[query, place, number] = found.column(metric).to_numpy()[order]
         places = found.column(f"{metric}_place")
         named[query, place, number] = ~np.asarray(places.is_null())[order]
-    return distance, named
+    return distance, named, other
 
 
 def pairs(sample: Sample, p: float) -> NDArray[np.float64]:

@@ -25,7 +25,8 @@ def fill(template: str, **values: Any) -> str:
     template
         A file beside this one; most extend `page.html`, which has what all pages look like.
     values
-        What the template speaks of; it also knows `all_metrics` and the filters `short`, `count`, `size`, `share`.
+        What the template speaks of; it also knows `all_metrics` and the filters `short`, `count`, `size`, `share`,
+        `named`, `percent`.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
@@ -35,7 +36,7 @@ def fill(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "count": count, "size": size, "share": share, "named": named}
+    environment.filters |= {filter.__name__: filter for filter in (short, count, size, share, named, percent)}
     return environment.get_template(template).render(all_metrics=list(METRICS), **values)
 
 
@@ -83,6 +84,24 @@ def share(part: float, whole: float) -> str:
     if percent < 0.1:
         return "< 0.1 %"
     return f"{percent:.1f} %" if percent < 99.95 else "> 99.9 %"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return how many there are of something.
+
+    >>> plural(1, "kind"), plural(2000, "kind")
+    ('1 kind', '2,000 kinds')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def percent(value: float) -> str:
+    """Return a share in percent: whole where it is that, with one place otherwise.
+
+    >>> percent(1.0), percent(0.995)
+    ('100', '99.5')
+    """
+    return f"{100 * value:.1f}".removesuffix(".0")
 
 
 def named(path: str) -> tuple[str, str]:

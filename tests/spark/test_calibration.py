@@ -89,7 +89,7 @@ def test_too_few_different_images_are_refused(spark: SparkSession, lake: Lake, t
 @pytest.fixture(scope="module")
 def measured(spark: SparkSession, lake: Lake, model: Model) -> tuple[list[str], NDArray[np.float64]]:
     sample = sorted(row["sha256"] for row in images.inventory(spark, lake.table).select("sha256").distinct().collect())
-    return sample[:2], copies.measure(spark, lake.table, sample[:2], model, 3.0)
+    return sample[:2], copies.measure(spark, lake.table, sample[:2], model, 3.0, "calibrate")[0]
 
 
 def test_copies_are_measured_against_their_image(
@@ -115,7 +115,7 @@ def test_bytes_come_from_the_paths_where_no_table_has_them(
     hidden = path.with_name("hidden")
     path.rename(hidden)
     try:
-        found = copies.measure(spark, lake.features, sample, model, 3.0)
+        found, _ = copies.measure(spark, lake.features, sample, model, 3.0, "calibrate")
     finally:
         hidden.rename(path)
     np.testing.assert_array_equal(found[0], expected[0])

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dedup import calibration_page, choices, histograms, limits
+from dedup import calibration_page, choices, drawings, limits
 from dedup.distances import METRICS
 from dedup.edits import EDITS
 from dedup.limits import Calibration, Interval, Measured
@@ -91,7 +91,7 @@ def path(drawn: str, name: str) -> list[tuple[float, float]]:
 
 
 def test_a_histogram_stands_where_the_pairs_are() -> None:
-    drawn = histograms.histogram({"copies": np.array([1.0] * 9 + [100.0])}, {"poll": 10.0}, "a <b> c")
+    drawn = drawings.histogram({"copies": np.array([1.0] * 9 + [100.0])}, {"poll": 10.0}, "a <b> c")
     (x, foot), (_, top) = path(drawn, "mark-poll")
     columns = path(drawn, "line-copies")
     assert min(y for at, y in columns if at < x) == pytest.approx(top + (foot - top) * -np.log10(0.9) / 4, abs=0.1)
@@ -102,7 +102,7 @@ def test_a_histogram_stands_where_the_pairs_are() -> None:
 
 
 def test_a_histogram_has_the_colours_of_the_page_and_is_the_same_every_time() -> None:
-    drawn = [histograms.histogram({"chance": np.arange(9.0)}, {"poll": 1.0, "alone": 2.0}, "") for _ in range(2)]
+    drawn = [drawings.histogram({"chance": np.arange(9.0)}, {"poll": 1.0, "alone": 2.0}, "") for _ in range(2)]
     assert drawn[0] == drawn[1]
     assert set(re.findall(r"(?:fill|stroke): (#\w+|var\(.*?\))", drawn[0])) <= {
         *(f"var(--{name})" for name in ("line", "soft", "ink", "chance"))
@@ -113,6 +113,6 @@ def test_a_histogram_has_the_colours_of_the_page_and_is_the_same_every_time() ->
 
 def test_a_histogram_of_zeros_infinities_or_nothing_is_drawn() -> None:
     for values in (np.zeros(3), np.array([np.inf, np.nan]), np.empty(0), np.array([0.0, 1e-300, 1.0])):
-        drawn = histograms.histogram({"nearest": values, "copies": np.array([2.0])}, {"poll": 1.0}, "")
+        drawn = drawings.histogram({"nearest": values, "copies": np.array([2.0])}, {"poll": 1.0}, "")
         assert "nan" not in drawn
         assert path(drawn, "mark-poll")

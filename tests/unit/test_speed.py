@@ -131,7 +131,7 @@ def test_without_both_marks_nothing_is_written(text: str) -> None:
 @pytest.mark.parametrize("name", ["README.md", "docs/performance.md"])
 def test_the_docs_have_the_place(root: Path, name: str) -> None:
     text = (root / name).read_text()
-    assert speed_report.between(speed_report.between(text, "once"), "twice").count("twice") == 1
+    assert speed_report.between(speed_report.between(text, "<once>"), "<twice>").count("<twice>") == 1
 
 
 def test_the_plot_has_a_bar_for_each_ratio_and_a_background_of_the_page(

@@ -1,0 +1,259 @@
+"""How well copies are found among a user's own images, from end to end: what is hidden, places, curves, a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from pyspark.sql import SparkSession
+
+from dedup import (
+    copies,
+    evaluation_page,
+    formats,
+    images,
+    labels,
+    limits,
+    neighbours,
+    progress,
+    ranks,
+    results,
+    storage,
+    tables,
+)
+from dedup.distances import DEFAULT_P, METRICS, listed
+from dedup.edits import EDITS
+from dedup.errors import UsageError
+from dedup.limits import Interval, Measured
+from dedup.model import Model
+from dedup.models import Made
+from dedup.queries import Queries
+from dedup.ranks import ALL, POLL, Agreement, Copies, Curve, Others
+from dedup.views import first_views
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for."""
+
+    features: str  #: the location of the table of features
+    output: str  #: the folder for evaluation.json and evaluation.html
+    table: str | None = None  #: the location of the table of images; None where `features` has paths that can be read
+    originals: int = 200  #: how many images are altered, and asked for
+    labels: str | None = None  #: the location of a file of labelled pairs, which are asked for instead
+    p: float = DEFAULT_P
+    views: int = 1  #: how many views of each image are asked for: one of `views.COUNTS`
+
+    def check(self) -> None:
+        """Make sure that it can be fulfilled.
+
+        Raises
+        ------
+        UsageError
+            If a number is out of range.
+        """
+        results.check(1, self.p, list(METRICS))
+        if self.originals < 1:
+            raise UsageError(f"--originals {self.originals}: at least 1 image must be looked at")
+        if self.labels and self.views > 1:
+            raise UsageError("--views goes with altered copies: labelled pairs are looked up as they are")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of it."""
+
+    model: str
+    views: int  #: of each image that was asked for
+    images: int  #: different images in the lake
+    originals: int  #: images that were asked for
+    unread: int  #: of these, images that could not be read any more
+    natural: int  #: neighbours that were left out, as they are copies too
+    recall: dict[str, dict[str, dict[int, Interval]]]  #: by kind, method and place: see `ranks.recall`
+    best: str  #: the metric that finds most copies alone
+    gain: Interval  #: how much more of all copies the poll finds
+    curves: dict[str, dict[str, Curve]]  #: by kind and method
+    agreement: Agreement
+    copies: dict[str, int]  #: how many there are, by kind
+    notes: list[str]  #: what the reader must know before trusting the figures
+    page: str  #: the location of evaluation.html
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of copies, without `ALL`."""
+        return [kind for kind in self.recall if kind != ALL]
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """Copies among others, and what was left out."""
+
+    others: Others
+    copies: Copies
+    images: int
+    originals: int
+    unread: int
+    natural: int
+    notes: list[str]
+
+
+def evaluate(spark: SparkSession, wish: Wish, made: Made, network: Callable[[], Model]) -> Evaluated:
+    """Ask for images whose copies are hidden among all images, and leave evaluation.json and evaluation.html.
+
+    Parameters
+    ----------
+    wish
+        What is asked for.
+    made
+        The model whose features are looked at.
+    network
+        Called for the model itself where copies have to be made.
+
+    Raises
+    ------
+    UsageError
+        If the lake has too few different images, none of the sample can be read, or the labels name none.
+    """
+    wish.check()
+    storage.require_writable(formats.folder(wish.output))
+    tables.require(formats.located(wish.features), "features")
+    hidden = _labelled(spark, wish, made) if wish.labels else _altered(spark, wish, made, network())
+    if not hidden.others.named.any():
+        raise UsageError(f"{wish.features}: the images that are asked for have only copies around them")
+    recall = ranks.recall(hidden.others, hidden.copies)
+    best = ranks.best(recall)
+    done = Evaluated(
+        model=made.model,
+        views=wish.views,
+        images=hidden.images,
+        originals=hidden.originals,
+        unread=hidden.unread,
+        natural=hidden.natural,
+        recall=recall,
+        best=best,
+        gain=ranks.gain(hidden.others, hidden.copies, best),
+        curves=ranks.curves(hidden.others, hidden.copies),
+        agreement=ranks.agreement(hidden.others),
+        copies={kind: len(hidden.copies.of(kind).kind) for kind in hidden.copies.kinds},
+        notes=[*hidden.notes, *filter(None, [made.note])],
+        page=f"{wish.output.rstrip('/')}/evaluation.html",
+    )
+    storage.write(done.page, evaluation_page.render(done).encode())
+    figures = f"{wish.output.rstrip('/')}/evaluation.json"
+    storage.write(figures, (json.dumps(_figures(done), indent=2) + "\n").encode())
+    return done
+
+
+def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hidden:
+    """Return altered copies of a sample of the images."""
+    location = formats.located(wish.features)
+    table = formats.located(wish.table) if wish.table else location
+    tables.require(table, "images")
+    images.require_finished(table)
+    names = first_views(wish.views)
+    altered, seen = np.empty(0), np.empty(0, np.float32)
+
+    def alter(drawn: Sequence[str]) -> Queries:
+        nonlocal altered, seen
+        altered, seen = copies.measure(spark, table, drawn, network, wish.p, "evaluate", wish.views)
+        return Queries(tuple(drawn), seen.reshape(-1, seen.shape[-1]), names)
+
+    if len(names) > 1:
+        sample = neighbours.draw(spark, location, made, wish.originals, wish.p, alter)
+    else:
+        with progress.step(spark, "evaluate: neighbours"):
+            sample = neighbours.draw(spark, location, made, wish.originals, wish.p)
+        alter(sample.sha256)
+    read = np.asarray(~np.isnan(altered).any(axis=(1, 2)))
+    if not read.any():
+        raise UsageError("none of the images of the sample can be read: give the table that has them by --table")
+    measured = Measured(sample.images, sample.distance[read], sample.named[read], altered[read])
+    natural = limits.natural(measured)
+    count, edits = measured.copies.shape[:2]
+    image, kind = np.repeat(np.arange(count), edits), np.tile(np.array(list(EDITS)), count)
+    return _Hidden(
+        Others.around(measured.near, measured.named, natural, sample.whole, np.arange(count)),
+        Copies(image, kind, measured.copies.reshape(count * edits, -1)),
+        sample.images,
+        originals=len(read),
+        unread=int((~read).sum()),
+        natural=int(natural.sum()),
+        notes=[],
+    )
+
+
+def _labelled(spark: SparkSession, wish: Wish, made: Made) -> _Hidden:
+    """Return copies that a person has labelled."""
+    assert wish.labels is not None
+    location = formats.located(wish.features)
+    with progress.step(spark, "evaluate: labels"):
+        found = labels.known(spark, location, made, labels.read(wish.labels), f"--labels {wish.labels}")
+        group = found.groups
+        names = sorted(group)
+        vectors = neighbours.known(spark, location, made, names).vectors
+        ends = (np.searchsorted(names, found.query), np.searchsorted(names, found.duplicate))
+        distance = np.stack(list(listed(vectors, *ends, wish.p).values()), axis=-1)
+    with progress.step(spark, "evaluate: neighbours"):
+        originals = sorted(set(found.query.tolist()))
+        sample = neighbours.around(spark, location, made, originals, names, wish.p)
+    own = np.array([group[name] for name in originals])
+    theirs = np.array([group.get(name.decode(), -1) for name in sample.other.ravel().tolist()])
+    copied = (theirs.reshape(sample.other.shape) == own[:, None]) | (sample.distance[:, :, 0] == 0)
+    notes = []
+    if found.without:
+        notes.append(f"{found.without:,} labelled pairs were left out: one of the two has no features.")
+    if found.equal:
+        notes.append(f"{found.equal:,} labelled pairs were left out: their bytes are equal.")
+    return _Hidden(
+        Others.around(sample.distance, sample.named, copied, sample.whole, own),
+        Copies(np.searchsorted(originals, found.query), found.relation, distance),
+        sample.images,
+        originals=len(originals),
+        unread=0,
+        natural=int((copied & sample.named.any(axis=2)).sum()),
+        notes=notes,
+    )
+
+
+def _figures(done: Evaluated) -> dict[str, object]:
+    names = ("model", "views", "images", "originals", "unread", "natural", "copies", "notes")
+    average = {
+        kind: {method: asdict(curve.average) for method, curve in methods.items()}
+        for kind, methods in done.curves.items()
+    }
+    recall = [
+        {"kind": kind, "method": method, "first": first} | asdict(share)
+        for kind, method, first, share in ranks.rows(done.recall)
+    ]
+    curves = {
+        kind: {method: [points.round(4).tolist() for points in curve.thinned()] for method, curve in methods.items()}
+        for kind, methods in done.curves.items()
+    }
+    agreement = {"shared": done.agreement.shared.tolist(), "opinions": done.agreement.opinions}
+    return {name: getattr(done, name) for name in names} | {
+        "recall": recall,
+        "average precision": average,
+        "recall and precision": curves,
+        "agreement": agreement,
+    }
+
+
+def told(done: Evaluated) -> list[str]:
+    """Return what a job says of an evaluation."""
+    return [
+        "copies among the first 1, 5, 10 when their image is asked for: by the poll; by "
+        f"{done.best}, the best metric alone",
+        *[
+            "  ".join([f"  {kind:22}", _places(done.recall[kind][POLL]), "", _places(done.recall[kind][done.best])])
+            for kind in done.recall
+        ],
+        f"the five metrics are {done.agreement.opinions:.2f} independent opinions",
+        *done.notes,
+        f"report: {done.page}",
+    ]
+
+
+def _places(by_place: dict[int, Interval]) -> str:
+    return " ".join(f"{share.value:.2f}" for share in by_place.values())
