@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dedup import answers, console, counters, deduplication, demo, extraction, images, job, models, summary, thresholds
 from dedup.errors import UsageError
+from dedup.views import COUNTS
 
 SEEDED = (
     "The ImageNet weights cannot be had here, so this run uses seeded weights: made, not trained. They find altered "
@@ -53,6 +54,7 @@ def main() -> None:
         hidden,
         f"{folder}/report",
         demo.TOP,
+        views=COUNTS[-1],
         title="DeDup demo: which copies are found?",
         notes=notes,
         gallery=grouped.gallery,
@@ -62,7 +64,10 @@ def main() -> None:
         answered = answers.ask(spark, question, chosen)
         step.counts = counters.answered(answered)
     job.show(console.by_votes(answered))
-    job.say(f"Copies found when their photograph was asked for, each metric naming its nearest {demo.TOP}:")
+    job.say(
+        f"Copies found when their photograph was asked for in {COUNTS[-1]} views, "
+        f"each metric naming its nearest {demo.TOP}:"
+    )
     for edit, count in demo.found(hidden, answered.rows).items():
         job.say(f"  {edit:12} {count:3} of {len(hidden)}")
     for line in summary.told(grouped, within):
