@@ -32,6 +32,7 @@ def test_the_page_says_all_that_was_asked_and_found() -> None:
     for number, metric in enumerate(METRICS, 1):
         assert found.texts.count(metric) == 2
         assert found.texts.count(f"{number + 0.001:.3g}") >= 1
+    assert found.texts.count("25 %") == 7, "how far the named are from not being named"
     assert "the file cannot be read now" in found.texts  # bb has no thumbnail
 
 
