@@ -23,7 +23,7 @@ from quality import EVERY, alter, photographs, row, say, table
 
 from dedup import labels, ranks
 from dedup.distances import METRICS, distances
-from dedup.ranks import ALL, METHODS, PLACES, Copies, Others
+from dedup.ranks import ALL, PLACES, Copies, Others
 
 ORDERS = (1.5, 2.0, 3.0, 4.0, 6.0, 10.0)
 
@@ -114,8 +114,7 @@ def main() -> None:
         say(row("---", "---", *["---:"] * len(heads)))
         for vectors, some in (("raw", lake), ("unit", lake.unit())):
             others, copies = hidden(some, 3.0)
-            methods = (*METHODS, *(rule for rule in ranks.RULES if rule not in METHODS))
-            for method, shares in cells(others, copies, methods):
+            for method, shares in cells(others, copies, (*METRICS, *ranks.RULES)):
                 say(row(vectors, method, *shares, *[""] * (len(heads) - len(shares))))
             if vectors == "raw":
                 say(row(vectors, f"opinions: {ranks.agreement(others).opinions:.2f}", *[""] * len(heads)))

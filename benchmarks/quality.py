@@ -11,7 +11,6 @@ against the poll at the same number of false pairs. Prints the tables of docs/qu
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "lib"))
 
-from dedup import pixels, storage, thresholds  # noqa: E402 - the library is beside this file, not installed
+from dedup import labels, pixels, storage, thresholds  # noqa: E402 - the library is beside this file, not installed
 from dedup.distances import METRICS, distances  # noqa: E402
 from dedup.edits import EDITS  # noqa: E402
 
@@ -130,10 +129,7 @@ def report(data: Path, output: Path, made: dict[str, tuple[str, str]]) -> None:
         for one in table(output / "features", "images", ["path", "sha256"])
     }
 
-    labelled = [
-        (str(data / one["query_path"]), str(data / one["duplicate_path"]), one["relation"])
-        for one in csv.DictReader((data / "labels.csv").open())
-    ]
+    labelled = [(one.query, one.duplicate, one.relation) for one in labels.read(str(data / "labels.csv"))]
     true: dict[tuple[int, int], str] = {}
     same = nx.Graph()
     for one, other, kind in chain(((photo, copy, kind) for copy, (photo, kind) in made.items()), labelled):
@@ -143,7 +139,7 @@ def report(data: Path, output: Path, made: dict[str, tuple[str, str]]) -> None:
             if left != right:
                 true[min(left, right), max(left, right)] = kind if other in made else f"label: {kind}"
     source = {node: place for place, nodes in enumerate(nx.connected_components(same)) for node in nodes}
-    labels = np.array([source.get(i, -1 - i) for i in range(len(rows))])
+    sources = np.array([source.get(i, -1 - i) for i in range(len(rows))])
 
     within = thresholds.load(str(output / "calibration" / "thresholds.json"))
     alone = json.loads((output / "calibration" / "calibration.json").read_text())
@@ -152,7 +148,7 @@ def report(data: Path, output: Path, made: dict[str, tuple[str, str]]) -> None:
     for i, measured in pairs(vectors):
         others = np.arange(i + 1, len(vectors))
         measured["poll"] = np.sort([measured[name] / within.within[name] for name in METRICS], axis=0)[within.votes - 1]
-        different = labels[others] != labels[i]
+        different = sources[others] != sources[i]
         low = different & (np.min([measured[name] / within.within[name] for name in METRICS], axis=0) < 8)
         for name in (*METRICS, "poll"):
             far[name].append(measured[name][low])
@@ -168,7 +164,7 @@ def report(data: Path, output: Path, made: dict[str, tuple[str, str]]) -> None:
     widened = _widened(vectors[photos], thresholds.defaults())
     say(f"by the default thresholds, widened {widened:.2f} times, two photographs are near")
     curve(near, {name: np.sort(np.concatenate(values)) for name, values in far.items()}, true, within, alone)
-    groups(output, content, labels)
+    groups(output, content, sources)
 
 
 def _widened(vectors: NDArray[np.float32], within: thresholds.Thresholds) -> float:
@@ -212,7 +208,7 @@ def curve(
         say(row("false pairs", "", *[int((far[name] <= limit[name]).sum()) for name in names]))
 
 
-def groups(output: Path, content: dict[str, int | None], labels: NDArray[np.int64]) -> None:
+def groups(output: Path, content: dict[str, int | None], sources: NDArray[np.int64]) -> None:
     """Print how right the manifest is: of the files dropped or under review, how many are of their keeper's source."""
     columns = ["path", "keeper", "action", "method", "reason"]
     counts: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
@@ -221,7 +217,7 @@ def groups(output: Path, content: dict[str, int | None], labels: NDArray[np.int6
             file, keeper = content[str(one["path"])], content[str(one["keeper"])]
             assert file is not None
             assert keeper is not None
-            right = labels[file] == labels[keeper]
+            right = sources[file] == sources[keeper]
             counts[str(one["action"]), str(one["method"]), str(one["reason"]) if one["action"] == "review" else ""][
                 int(right)
             ] += 1

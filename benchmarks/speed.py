@@ -29,7 +29,7 @@ from speed_memory import memory  # noqa: E402
 from speed_rows import CONTESTANTS, ROWS  # noqa: E402
 
 from dedup import job  # noqa: E402 - the library is beside this file, not installed
-from dedup.arithmetic import PRECISIONS  # noqa: E402
+from dedup.arithmetic import PRECISIONS  # noqa: E402 - as above
 
 PACKAGES = (
     *("pyspark", "ncnn", "tensorflow", "keras", "numpy", "numba", "pyarrow", "pandas", "pillow", "scipy"),

@@ -136,7 +136,7 @@ def evaluate(spark: SparkSession, wish: Wish, made: Made, network: Callable[[], 
         gain=ranks.gain(hidden.others, hidden.copies, best),
         curves=ranks.curves(hidden.others, hidden.copies),
         agreement=ranks.agreement(hidden.others),
-        copies={kind: len(hidden.copies.of(kind).kind) for kind in hidden.copies.kinds},
+        copies={kind: int(hidden.copies.are(kind).sum()) for kind in hidden.copies.kinds},
         notes=[*hidden.notes, *filter(None, [made.note])],
         page=f"{wish.output.rstrip('/')}/evaluation.html",
     )

@@ -235,9 +235,8 @@ def share(found: NDArray[np.bool_]) -> Interval:
 def _mean(values: Array) -> Interval:
     """Return the mean of a number for each image, with the interval of drawing the images again."""
     count = len(values)
-    drawn = np.random.default_rng(_SEED).multinomial(count, np.full(count, 1 / count), size=_ROUNDS)
-    low, high = np.quantile(drawn @ values / count, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    again = tails.drawn(count, _ROUNDS, _SEED) @ values / count
+    return Interval(float(values.mean()), *tails.between(again, LEVEL))
 
 
 def notes(calibration: Calibration) -> Sequence[str]:

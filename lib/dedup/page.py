@@ -25,8 +25,8 @@ def fill(template: str, **values: Any) -> str:
     template
         A file beside this one; most extend `page.html`, which has what all pages look like.
     values
-        What the template speaks of; it also knows `all_metrics` and the filters `short`, `count`, `size`, `share`,
-        `named`, `percent`.
+        What the template speaks of; it also knows `all_metrics`, `plural`, and the filters `short`, `count`, `size`,
+        `share`, `named`, `percent`.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
@@ -37,7 +37,7 @@ def fill(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {filter.__name__: filter for filter in (short, count, size, share, named, percent)}
-    return environment.get_template(template).render(all_metrics=list(METRICS), **values)
+    return environment.get_template(template).render(all_metrics=list(METRICS), plural=plural, **values)
 
 
 def _shown(value: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup import limits
+from dedup import limits, tails
 from dedup.distances import METRICS
 from dedup.limits import Interval
 from dedup.thresholds import DEFAULT_VOTES
@@ -96,11 +96,13 @@ class Copies:
     kind: NDArray[np.str_]  #: shape (copies,)
     distance: Array  #: shape (copies, metrics): to that image
 
+    def are(self, kind: str) -> NDArray[np.bool_]:
+        """Return which are of one kind, or of all, shape (copies,)."""
+        return np.asarray((self.kind == kind) | (kind == ALL))
+
     def of(self, kind: str) -> Copies:
         """Return those of one kind, or of all."""
-        if kind == ALL:
-            return self
-        some = self.kind == kind
+        some = self.are(kind)
         return Copies(self.image[some], self.kind[some], self.distance[some])
 
     @property
@@ -157,7 +159,7 @@ def recall(others: Others, copies: Copies) -> dict[str, dict[str, dict[int, Inte
     by_place, group = {first: found(others, copies, first) for first in PLACES}, others.group[copies.image]
     kinds: dict[str, dict[str, dict[int, Interval]]] = {}
     for kind in copies.kinds:
-        some = np.ones(len(copies.kind), bool) if kind == ALL else copies.kind == kind
+        some = copies.are(kind)
         kinds[kind] = {
             method: {first: _share(by_place[first][method][some], group[some]) for first in PLACES}
             for method in (*METRICS, *RULES)
@@ -188,18 +190,8 @@ def _mean(values: Array, group: Indices) -> Interval:
     """Return the mean, with the interval of drawing the groups again."""
     groups, index = np.unique(group, return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
-    drawn = _drawn(len(groups))
-    low, high = np.quantile((drawn @ sums) / (drawn @ counts), _ENDS)
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-_ENDS = ((1 - limits.LEVEL) / 2, (1 + limits.LEVEL) / 2)
-
-
-def _drawn(groups: int) -> Array:
-    """Return how often each group is drawn when as many as there are are drawn again and again."""
-    random = np.random.default_rng(_SEED)
-    return random.multinomial(groups, np.full(groups, 1 / groups), size=_ROUNDS).astype(float)
+    drawn = tails.drawn(len(groups), _ROUNDS, _SEED)
+    return Interval(float(values.mean()), *tails.between((drawn @ sums) / (drawn @ counts), limits.LEVEL))
 
 
 @dataclass(frozen=True)
@@ -234,7 +226,7 @@ def curves(others: Others, copies: Copies) -> dict[str, dict[str, Curve]]:
     pairs[POLL] = (scores, polled, limits.score(others.end, own, DEFAULT_VOTES))
     found: dict[str, dict[str, Curve]] = {}
     for kind in copies.kinds:
-        some = np.ones(len(copies.kind), bool) if kind == ALL else copies.kind == kind
+        some = copies.are(kind)
         found[kind] = {
             method: _curve(near, mine[some], copies.image[some], end, others.group)
             for method, (near, mine, end) in pairs.items()
@@ -271,11 +263,12 @@ def _curve(near: Array, mine: Array, image: Indices, end: Array, group: Indices)
     average = float(precision.sum() / len(mine))
     groups, index = np.unique(group, return_inverse=True)
     count = np.bincount(index[image], minlength=len(groups)).astype(float)
-    drawn = [weights for weights in _drawn(len(groups)) if weights @ count]  # else there is no copy to be found
-    averages = [_average(weights, index[who], right, weights @ count) for weights in drawn]
-    few = np.count_nonzero(count) < _FEW
-    low, high = (0.0, 1.0) if few else np.quantile(averages, _ENDS)
-    return Curve(hits[right] / len(mine), precision, Interval(average, float(low), float(high)))
+    low, high = 0.0, 1.0
+    if np.count_nonzero(count) >= _FEW:
+        drawn = [weights for weights in tails.drawn(len(groups), _ROUNDS, _SEED) if weights @ count]  # else no copies
+        averages = [_average(weights, index[who], right, weights @ count) for weights in drawn]
+        low, high = tails.between(np.array(averages), limits.LEVEL)
+    return Curve(hits[right] / len(mine), precision, Interval(average, low, high))
 
 
 def _average(weights: Array, who: Indices, right: NDArray[np.bool_], copies: float) -> float:

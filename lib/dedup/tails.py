@@ -115,10 +115,17 @@ def bootstrap(tails: Tails, rate: float, rounds: int, seed: int, level: float) -
     level
         The probability of the interval, 0.95 for example.
     """
-    count = len(tails)
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=rounds)
-    found = thresholds(tails, rate, weights.astype(float))
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return between(thresholds(tails, rate, drawn(len(tails), rounds, seed)), level)
+
+
+def drawn(count: int, rounds: int, seed: int) -> Array:
+    """Return how often each of so many is drawn when as many are drawn, with replacement, shape (rounds, count)."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=rounds).astype(float)
+
+
+def between(values: Array, level: float) -> tuple[float, float]:
+    """Return between what numbers the middle of values is: of a level of 0.95, all but the outermost 5 %."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

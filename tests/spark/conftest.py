@@ -15,7 +15,7 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.connect import serving
 from tests.libraries import jars, need
-from tests.samples import ROOT, WEIGHTS, Lake, make_lake
+from tests.samples import ROOT, WEIGHTS, Lake, make_images, make_lake
 from tests.store import Gateway, environment
 
 from dedup import delivery, extraction, formats, images, weights
@@ -112,3 +112,14 @@ def lake(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFac
     ingested = images.ingest(spark, str(folder / "images"), table)
     extracted = extraction.extract(spark, table, location, model)
     return Lake(folder / "images", table, location, ingested, extracted)
+
+
+@pytest.fixture(scope="session")
+def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return features of 24 images, whose bytes are at their paths."""
+    folder = tmp_path_factory.mktemp("unstored")
+    make_images(folder / "images", 24)
+    location = str(folder / "features")
+    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
+    extraction.extract(spark, location, location, model)
+    return location

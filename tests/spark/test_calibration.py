@@ -12,13 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pyspark.sql import SparkSession
-from tests.samples import Lake, make_images
+from tests.samples import Lake
 
 from dedup import (
     calibration,
     copies,
     engines,
-    extraction,
     images,
     models,
     neighbours,
@@ -124,17 +123,6 @@ def test_bytes_come_from_the_paths_where_no_table_has_them(
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return features of 24 images, whose bytes are at their paths."""
-    folder = tmp_path_factory.mktemp("calibrated")
-    make_images(folder / "images", 24)
-    location = str(folder / "features")
-    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    extraction.extract(spark, location, location, model)
-    return location
 
 
 def test_a_calibration_leaves_thresholds_that_load(spark: SparkSession, location: str, tmp_path: Path) -> None:

@@ -19,17 +19,6 @@ from dedup.model import Model
 from dedup.ranks import ALL, METHODS, PLACES, RULES
 
 
-@pytest.fixture(scope="module")
-def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return features of 24 images, whose bytes are at their paths."""
-    folder = tmp_path_factory.mktemp("evaluated")
-    make_images(folder / "images", 24)
-    location = str(folder / "features")
-    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    extraction.extract(spark, location, location, model)
-    return location
-
-
 def test_an_evaluation_leaves_figures_for_every_edit_the_same_each_time(
     spark: SparkSession, location: str, tmp_path: Path
 ) -> None:
