@@ -13,7 +13,7 @@ from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, features, images, pixels, progress, rounds, vgg16
+from dedup import features, images, pixels, progress, rounds
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
@@ -34,23 +34,24 @@ _MEASURED = {
 """A row is a copy, named by its edit, with its distances; or a view of the image, with its features."""
 
 
-def _altered(row: dict[str, Any], views: tuple[str, ...]) -> tuple[str, NDArray[np.uint8] | None]:
-    """Return pictures of an image's views and of its copies, shape (views + edits, 224, 224, 3); None without image."""
+def _altered(row: dict[str, Any], views: tuple[str, ...], side: int) -> tuple[str, NDArray[np.uint8] | None]:
+    """Return pictures of an image's views and of its copies, shape (views + edits, side, side, 3); None without one."""
     try:
         content = row["content"] or features.fetch(row["sha256"], row["path"], row["other"])
         image = pixels.open_upright(content)
     except Reject:
         return row["sha256"], None
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    plain = pixels.shrunk(image)
+    plain = pixels.shrunk(image, side)
     seen = [VIEWS[view](plain) for view in views]
-    return row["sha256"], np.stack([*seen, *(pixels.shrunk(edit(image)) for edit in EDITS.values())])
+    return row["sha256"], np.stack([*seen, *(pixels.shrunk(edit(image), side) for edit in EDITS.values())])
 
 
 def _measure(
     batches: Iterator[pa.RecordBatch], task: Task, p: float, views: tuple[str, ...]
 ) -> Iterator[pa.RecordBatch]:
-    for sha256, pictures in ahead(partial(_altered, views=views), each_row(batches), features.cores(), 2):
+    altered = partial(_altered, views=views, side=task.side)
+    for sha256, pictures in ahead(altered, each_row(batches), features.cores(), 2):
         if pictures is None:
             continue
         vectors = features.network(task)(pictures)
@@ -97,13 +98,12 @@ def measure(
     edits = {edit: i for i, edit in enumerate(EDITS)}
     names = {view: i for i, view in enumerate(first_views(views))}
     measured = np.full((len(index), len(edits), len(METRICS)), np.nan)
-    seen = np.full((len(index), len(names) if views > 1 else 0, vgg16.WIDTH), np.nan, np.float32)
+    seen = np.full((len(index), len(names) if views > 1 else 0, model.width), np.nan, np.float32)
     source = features.Source(spark, table)
     with (
         rounds.held(features.files_of(files)) as todo,
-        delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel,
+        features.task(spark, model) as task,
     ):
-        task = Task(parcel, model.arithmetic)
 
         def work(rows: DataFrame, first: int, last: int) -> None:
             given = source.contents(rows, first, last).select("sha256", "path", "other", "content")

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import claims, delivery, formats, given, images, models, progress, rounds, stores, tables
+from dedup import claims, delivery, features, formats, given, images, models, progress, rounds, stores, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
-from dedup.features import Source, describe, files_of, has_bytes, under
+from dedup.features import Source, files_of, has_bytes, under
 from dedup.files import Located
 from dedup.given import Given
 from dedup.images import Ingested
@@ -227,11 +227,11 @@ def _compute(
     """Put contents through the network, round by round, and return the new parts of the rejects."""
     spark = todo.sparkSession
     parts: list[str] = []
-    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
+    with features.task(spark, model) as task:
         listed.result()  # files are listed while weights travel; what that fails of is known before the network begins
 
         def work(rows: DataFrame, first: int, last: int) -> None:
-            with rounds.held(describe(source.contents(rows, first, last), model, parcel)) as described:
+            with rounds.held(features.describe(source.contents(rows, first, last), task)) as described:
                 claim.require()
                 good = described.where("reason is null").withColumn("model", F.lit(model.id))
                 tables.append(good, location, "features")

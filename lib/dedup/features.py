@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -50,6 +51,14 @@ class Task:
 
     parcel: delivery.Parcel
     arithmetic: Arithmetic
+    side: int = pixels.SIDE  #: of the pictures that the network looks at
+
+
+@contextmanager
+def task(spark: SparkSession, model: Model) -> Iterator[Task]:
+    """Send a model to the executors, for the time of a `with`, which is given what tasks must know."""
+    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
+        yield Task(parcel, model.arithmetic, model.side)
 
 
 _networks: dict[tuple[str, Arithmetic], engines.Predict] = {}
@@ -100,7 +109,7 @@ def fetch(sha256: str, path: str, other: str) -> bytes:
         return fetch(sha256, other, other)
 
 
-def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
+def _look(row: dict[str, Any], side: int) -> tuple[dict[str, Any], pixels.Picture | None]:
     """Return what is known of a content, and its picture unless it has to be rejected."""
     known = {name: row[name] for name in ("sha256", "path", "bucket")}
     stage = "fetch"
@@ -109,7 +118,7 @@ def _look(row: dict[str, Any]) -> tuple[dict[str, Any], pixels.Picture | None]:
         if content is None:
             content = fetch(row["sha256"], row["path"], row["other"])
         stage = "decode"
-        picture = pixels.decode(content)
+        picture = pixels.decode(content, side)
     except Reject as reject:
         return known | files.rejected(stage, reject), None
     shown = {"width": picture.width, "height": picture.height, "format": picture.format, "pixels": picture.digest}
@@ -125,7 +134,7 @@ def _extract(batches: Iterator[pa.RecordBatch], task: Task) -> Iterator[pa.Recor
     known: list[dict[str, Any]] = []
     pictures: list[pixels.Picture] = []
     batch_size = engine(task.arithmetic).batch_size
-    for row, picture in ahead(_look, each_row(batches), cores(), 2 * batch_size, _bytes):
+    for row, picture in ahead(partial(_look, side=task.side), each_row(batches), cores(), 2 * batch_size, _bytes):
         known.append(row)
         if picture is not None:
             pictures.append(picture)
@@ -146,7 +155,7 @@ def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task
     return record_batch(rows, _DESCRIBED)
 
 
-def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel) -> DataFrame:
+def describe(rows: DataFrame, task: Task) -> DataFrame:
     """Return the features of contents, or the reason why they have none: the one UDF that the network runs in.
 
     Parameters
@@ -154,12 +163,9 @@ def describe(rows: DataFrame, model: Model, parcel: delivery.Parcel) -> DataFram
     rows
         Columns sha256, path, other, bucket and content; where content is null, the bytes are read from the path, or
         from the other one.
-    model
+    task
         What makes the features.
-    parcel
-        The model's weights, on their way to the executors.
     """
-    task = Task(parcel, model.arithmetic)
     given = rows.select("sha256", "path", "other", "bucket", "content")
     return given.mapInArrow(partial(_extract, task=task), ddl(_DESCRIBED))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from dedup import convolutions, photographs, pixels
+from dedup import convolutions, photographs, pixels, vgg16
 from dedup.arithmetic import Arithmetic
 from dedup.weights import Weights
 
@@ -17,6 +17,9 @@ class Model:
     weights: Weights
     precision: str  #: one of PRECISIONS
     ranges: tuple[float, ...] = ()  #: of int8, if they are known already
+
+    side = pixels.SIDE
+    width = vgg16.WIDTH
 
     @cached_property
     def arithmetic(self) -> Arithmetic:

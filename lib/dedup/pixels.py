@@ -21,7 +21,7 @@ from dedup.errors import Reason, Reject
 from dedup.quiet import quiet
 
 SIDE = 224
-"""Width and height, in pixels, of the picture that the network looks at."""
+"""Width and height, in pixels, of the picture that VGG16 looks at."""
 
 PREPROCESSING = "bilinear224"
 """The name of what happens here, a part of the model's id: another way to make pixels makes other features."""
@@ -46,15 +46,22 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 class Picture:
     """A decoded image."""
 
-    pixels: NDArray[np.uint8]  #: shape (SIDE, SIDE, 3), RGB
+    pixels: NDArray[np.uint8]  #: shape (side, side, 3), RGB
     width: int  #: of the image itself, upright, in pixels
     height: int
     format: str  #: one of FORMATS, or MPO
     digest: str | None  #: of all that the file shows, at full size; None where it shows more than this picture
 
 
-def decode(content: bytes) -> Picture:
+def decode(content: bytes, side: int = SIDE) -> Picture:
     """Return the picture in an image file's bytes: of an animation the first frame, of several images the first.
+
+    Parameters
+    ----------
+    content
+        The bytes.
+    side
+        Width and height of the picture.
 
     Raises
     ------
@@ -66,12 +73,12 @@ def decode(content: bytes) -> Picture:
         upright = _oriented(image)
         rgb = _rgb(upright)
     format = image.format or ""
-    return Picture(shrunk(rgb), rgb.width, rgb.height, format, digests.digest(content, format, upright))
+    return Picture(shrunk(rgb, side), rgb.width, rgb.height, format, digests.digest(content, format, upright))
 
 
-def shrunk(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the picture of an image in RGB that the network looks at, shape (SIDE, SIDE, 3)."""
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+def shrunk(image: Image.Image, side: int = SIDE) -> NDArray[np.uint8]:
+    """Return the picture of an image in RGB that the network looks at, shape (side, side, 3)."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def open_upright(content: bytes) -> Image.Image:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, batches, delivery, features, images, listing, pixels, progress, stores
+from dedup import archives, batches, features, images, listing, pixels, progress, stores
 from dedup.errors import Reject, UsageError
 from dedup.focus import Focus
 from dedup.model import Model
@@ -209,11 +209,11 @@ def _compute(
     The driver reads the files, as executors may not see them, a chunk at a time.
     """
     found: dict[tuple[str, str], bytes] = {}
-    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
-        for chunk in batches.batched(_contents(todo, focus), _CHUNK):
+    with features.task(spark, model) as task:
+        for chunk in batches.batched(_contents(todo, focus, model.side), _CHUNK):
             rows = [(f"{sha256}/{view}", name, name, 0, content) for sha256, view, name, content in chunk]
             given = spark.createDataFrame(rows, "sha256 string, path string, other string, bucket int, content binary")
-            for row in features.describe(given, model, parcel).collect():
+            for row in features.describe(given, task).collect():
                 if row["reason"]:
                     raise UsageError(f"--query {row['path']}: {row['reason']}: {row['detail']}")
                 sha256, _, view = row["sha256"].partition("/")
@@ -221,7 +221,7 @@ def _compute(
     return found
 
 
-def _contents(todo: list[tuple[Query, list[str]]], focus: Focus) -> Iterator[tuple[str, str, str, bytes]]:
+def _contents(todo: list[tuple[Query, list[str]]], focus: Focus, side: int) -> Iterator[tuple[str, str, str, bytes]]:
     """Return what goes through the network: hash, view, name, and the bytes of an image file."""
     for query, some in todo:
         content = _again(query)
@@ -230,7 +230,7 @@ def _contents(todo: list[tuple[Query, list[str]]], focus: Focus) -> Iterator[tup
             some = [view for view in some if view != PLAIN]
         if some:
             image = pixels.open_upright(content)
-            picture = pixels.shrunk(focus.cut(image, query.name) if focus else image)
+            picture = pixels.shrunk(focus.cut(image, query.name) if focus else image, side)
             for view in some:
                 yield query.sha256, view, query.name, pixels.encoded(VIEWS[view](picture))
 
