@@ -48,7 +48,7 @@ def main() -> None:
         "--minkowski-p", type=float, default=Wish.p, metavar="P", help="the order of Minkowski (default: %(default)g)"
     )
     parser.add_format()
-    parser.add_weights()
+    parser.add_made()
     parser.add_argument("--network-precision", choices=PRECISIONS, help="needed where FEATURES was made in several")
     options = parser.options()
     wish = Wish(
@@ -62,7 +62,7 @@ def main() -> None:
         p=options.minkowski_p,
     )
     wish.check()
-    chosen = models.choose(wish.features, options.weights, options.network_precision)
+    chosen = models.choose(wish.features, options.weights, options.network_precision, options.model)
     spark = job.session("calibrate")
     with job.step("calibrate") as step:
         done = calibration.calibrate(spark, wish, chosen.made, chosen.network())

@@ -23,7 +23,8 @@ def main() -> None:
         "--images", metavar="DIR", help="photographs of your own; else those in scikit-image and scikit-learn"
     )
     parser.add_argument("--output", default="demo", metavar="DIR", help="where everything goes (default: %(default)s)")
-    parser.add_model()
+    parser.add_weights()
+    parser.add_precision()
     options = parser.options()
     folder = Path(options.output).absolute()
     notes = []

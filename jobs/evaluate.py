@@ -50,7 +50,7 @@ def main() -> None:
         views=options.views,
     )
     wish.check()
-    chosen = models.choose(wish.features, options.weights, options.precision)
+    chosen = models.choose(wish.features, options.weights, options.precision, options.model)
     spark = job.session("evaluate")
     with job.step("evaluate") as step:
         done = evaluation.evaluate(spark, wish, chosen.made, chosen.network)

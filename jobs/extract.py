@@ -1,4 +1,4 @@
-"""table -> features: put every content once through VGG16; keep its 4096 features, or the reason why it has none."""
+"""table -> features: put every content once through the network; keep its features, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def main() -> None:
     parser.add_argument("--features", required=True, metavar="URI", help="where the tables are kept")
     parser.add_format()
     parser.add_follow()
-    parser.add_model()
+    parser.add_network()
     options = parser.options()
-    network = models.begun(job.load_model(options.weights, options.precision), options.features)
+    network = models.begun(job.load_network(options), options.features)
     identity = network.id  # of int8 it may lack something: that is said before anything begins
     spark = job.session("extract")
     where = (options.features, network)

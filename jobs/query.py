@@ -64,7 +64,7 @@ def main() -> None:
         focus=focus.Focus(tuple(options.focus), tuple(options.ignore)),
         format=options.format,
     )
-    chosen = models.choose(options.features, options.weights, options.precision)
+    chosen = models.choose(options.features, options.weights, options.precision, options.model)
     spark = job.session("query")
     with job.step("query") as step:
         answered = answers.ask(spark, question, chosen)

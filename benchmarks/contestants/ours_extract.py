@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import serving
 
-from dedup import extraction, images, model, weights
+from dedup import extraction, images, vgg16_model, weights
 
 
 def prepare() -> serving.Prepared:
@@ -29,7 +29,7 @@ def prepare() -> serving.Prepared:
     number = itertools.count()
     images.ingest(spark, options.images, tables["all"], keep_bytes=False)
     images.ingest(spark, options.few, tables["few"], keep_bytes=False)
-    network = model.Model(weights.load("seeded"), options.precision)
+    network = vgg16_model.Vgg16Model(weights.load("seeded"), options.precision)
 
     def run(table: str) -> tuple[Path, extraction.Extracted]:
         location = options.output / f"features-{next(number)}"

@@ -100,7 +100,10 @@ def _model(request: Request, locations: list[str]) -> str:
     made_for = request.thresholds.model
     if made_for and request.model and made_for != request.model:
         raise UsageError(f"the thresholds were made for {made_for}, not for {request.model}")
-    model = models.one(locations[0], request.model or made_for or None).model
+    made = models.one(locations[0], request.model or made_for or None)
+    if made.recipe is not None and not request.thresholds.calibrated:
+        raise UsageError(f"the default thresholds are for VGG16, not for {made.model}: give --thresholds of calibrate")
+    model = made.model
     for location in locations[1:]:
         models.one(location, model)
     return model

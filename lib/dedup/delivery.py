@@ -35,15 +35,15 @@ class Parcel(Protocol):
     def name(self) -> str:
         """A name that stands for the weights' content."""
 
-    def open(self) -> NDArray[np.float32]:
+    def open(self) -> NDArray[Any]:
         """Return the weights, on a worker."""
 
 
 class _Blob:
     """An array that can be moved out of a broadcast: the worker that wrote it to a file does not keep it."""
 
-    def __init__(self, flat: NDArray[np.float32]) -> None:
-        self._flat: NDArray[np.float32] | None = flat
+    def __init__(self, flat: NDArray[Any]) -> None:
+        self._flat: NDArray[Any] | None = flat
 
     def move(self, path: str) -> None:
         """Leave the array in a file, and nothing of it here."""
@@ -57,16 +57,17 @@ class _Broadcast:
     """A Spark broadcast. The first worker of an executor that needs it unpickles it, and leaves it as a file."""
 
     name: str
+    kind: str
     blob: Broadcast[_Blob]
 
-    def open(self) -> NDArray[np.float32]:
+    def open(self) -> NDArray[Any]:
         path = os.path.join(_folder(), self.name)
         with open(path + ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not os.path.exists(path):
                 self.blob.value.move(path + ".part")
                 os.replace(path + ".part", path)
-        return _mapped(path)
+        return _mapped(path, self.kind)
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,12 @@ class _Artifact:
     """A file that Spark Connect puts beside every worker."""
 
     name: str
+    kind: str
 
-    def open(self) -> NDArray[np.float32]:
+    def open(self) -> NDArray[Any]:
         from pyspark import SparkFiles  # not in the thin client of Spark Connect, but on every worker
 
-        return _mapped(SparkFiles.get(self.name))
+        return _mapped(SparkFiles.get(self.name), self.kind)
 
 
 def _folder() -> str:
@@ -92,9 +94,9 @@ def _folder() -> str:
     return SparkFiles.getRootDirectory()
 
 
-def _mapped(path: str) -> NDArray[np.float32]:
+def _mapped(path: str, kind: str) -> NDArray[Any]:
     # Copy on write, and nothing is written: DLPack does not hand over what is read-only.
-    return np.memmap(path, dtype="<f4", mode="c")
+    return np.memmap(path, dtype=kind, mode="c")
 
 
 _SHARED = {
@@ -148,12 +150,14 @@ def described(spark: SparkSession, text: str) -> Iterator[None]:
 
 
 @contextmanager
-def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterator[Parcel]:
+def shipped(spark: SparkSession, flat: NDArray[Any], name: str) -> Iterator[Parcel]:
     """Send an array of weights to the executors under a name that stands for its content, for the time of a `with`.
 
     What was sent last stays there: the next batch of a stream, or the next cell of a notebook, has it at once.
     """
     spark_context = context(spark)
+    flat = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
+    kind = flat.dtype.str
     if spark_context is not None:
         with _lock:
             key = (spark_context.applicationId, name)
@@ -161,7 +165,7 @@ def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterat
                 with suppress(Exception):  # its application may have ended
                     _kept.pop(other).parcel.blob.destroy()
             if key not in _kept:
-                _kept[key] = _Shipped(_Broadcast(name, spark_context.broadcast(_Blob(flat))))
+                _kept[key] = _Shipped(_Broadcast(name, kind, spark_context.broadcast(_Blob(flat))))
             shipped = _kept[key]
             shipped.users += 1
         try:
@@ -176,10 +180,10 @@ def shipped(spark: SparkSession, flat: NDArray[np.float32], name: str) -> Iterat
                 spark.conf.set(setting, value)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, name)
-            flat.astype("<f4", copy=False).tofile(path)
+            flat.tofile(path)
             spark.addArtifacts(path, file=True)
         _sent[spark].add(name)
-    yield _Artifact(name)
+    yield _Artifact(name, kind)
 
 
 class Value:

@@ -17,10 +17,10 @@ from dedup import convolutions, vgg16
 from dedup.arithmetic import Arithmetic
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""From pixels, uint8 (n, 224, 224, 3) in RGB, n at least 1, to features, float32 (n, 4096)."""
+"""From pixels, uint8 (n, side, side, 3) in RGB, n at least 1, to features, float32 (n, width)."""
 
-Load = Callable[[NDArray[np.float32], Arithmetic, int, int], Predict]
-"""From flat weights, an arithmetic, a batch size and a number of threads to what uses them.
+Load = Callable[[NDArray[Any], Any, int, int], Predict]
+"""From weights, an arithmetic, a batch size and a number of threads to what uses them.
 
 Under one batch size the features of a picture are the same bits beside any others, in any number, on one thread as on
 two of one kind of processor. Weights that are mapped from a file are read where they lie as far as possible:
@@ -154,4 +154,4 @@ class Engine:
 
 # Of 32 or 64 pictures in bfloat16, cuDNN takes kernels under which some layers' bits depend on the place in the batch.
 ENGINES = {"ncnn": Engine(_ncnn, 32), "tensorflow": Engine(_tensorflow, 128)}
-"""Every engine, by name."""
+"""Every engine of VGG16, by name."""

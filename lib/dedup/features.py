@@ -16,12 +16,13 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, delivery, engines, files, images, models, pixels, rounds, tables
+from dedup import archives, delivery, engines, files, images, models, onnx_model, pixels, rounds, tables
 from dedup.arithmetic import Arithmetic
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
 from dedup.model import Model
 from dedup.models import Made
+from dedup.onnx_model import Recipe
 from dedup.quiet import quiet
 
 STAGES = ("fetch", "decode")
@@ -50,18 +51,18 @@ class Task:
     """What a task must know to make features."""
 
     parcel: delivery.Parcel
-    arithmetic: Arithmetic
-    side: int = pixels.SIDE  #: of the pictures that the network looks at
+    arithmetic: Arithmetic | Recipe
+    side: int  #: of the pictures that the network looks at
 
 
 @contextmanager
 def task(spark: SparkSession, model: Model) -> Iterator[Task]:
     """Send a model to the executors, for the time of a `with`, which is given what tasks must know."""
-    with delivery.shipped(spark, model.weights.flat, f"{model.weights.fingerprint}.f32") as parcel:
+    with delivery.shipped(spark, model.blob, model.blob_name) as parcel:
         yield Task(parcel, model.arithmetic, model.side)
 
 
-_networks: dict[tuple[str, Arithmetic], engines.Predict] = {}
+_networks: dict[tuple[str, Arithmetic | Recipe], engines.Predict] = {}
 """The network that a worker has loaded, for as long as the worker lives: one, or its memory would double."""
 
 
@@ -76,11 +77,14 @@ def network(task: Task) -> engines.Predict:
     return _networks[key]
 
 
-def engine(arithmetic: Arithmetic) -> engines.Engine:
+def engine(arithmetic: Arithmetic | Recipe) -> engines.Engine:
     """Return what this task computes the network with: TensorFlow on the GPUs that Spark gave to it, or else ncnn.
 
-    Some clusters give a GPU to every task, whether or not their TensorFlow can use one. int8 is ncnn's alone.
+    Some clusters give a GPU to every task, whether or not their TensorFlow can use one. int8 is ncnn's alone. What is
+    not VGG16 is ONNX Runtime's.
     """
+    if isinstance(arithmetic, Recipe):
+        return onnx_model.ENGINE
     context = TaskContext.get()
     gpus = context.resources().get("gpu") if context else None
     if gpus is not None and arithmetic.precision != "int8":

@@ -12,11 +12,13 @@ from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
-from dedup import following, formats, logs, model, releases, views, weights
+from dedup import following, formats, logs, onnx_model, releases, views, weights
 from dedup.arithmetic import PRECISIONS
 from dedup.counters import Record, Step
 from dedup.errors import Outage, UsageError
 from dedup.lines import printable
+from dedup.model import Model
+from dedup.vgg16_model import Vgg16Model
 
 BAD_USE = 2
 FAILED = 1
@@ -98,8 +100,42 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_model(self) -> None:
+        """Add the options that say which model of a table is meant."""
+        self.add_made()
+        self.add_precision()
+
+    def add_made(self) -> None:
+        """Add the options by which a model of a table is known, but for its precision."""
+        self.add_weights()
+        self.add_argument(
+            "--model",
+            metavar="ID",
+            help="the id of a model, where the table has those of several; onnx:FILE where its file is elsewhere now",
+        )
+
+    def add_network(self) -> None:
         """Add the options that say what makes features."""
         self.add_weights()
+        self.add_precision()
+        self.add_argument(
+            "--model",
+            type=_onnx,
+            metavar="onnx:FILE",
+            help="another network than VGG16, with weights of its own: docs/networks.md",
+        )
+        self.add_argument(
+            "--size", type=positive, metavar="N", help="of its pictures: N x N pixels (default: what the file says)"
+        )
+        for name, what, usual in (
+            ("--mean", "what it wants taken from pixels from 0 to 1", onnx_model.MEAN),
+            ("--std", "what they are divided by then", onnx_model.STD),
+        ):
+            said = ",".join(f"{number:g}" for number in usual)
+            self.add_argument(name, type=onnx_model.channels, metavar="R,G,B", help=f"{what} (default: {said})")
+        self.add_argument("--layer", metavar="NAME", help="which tensor is the features (default: its only output)")
+
+    def add_precision(self) -> None:
+        """Add the option that says what VGG16 computes in."""
         self.add_argument(
             "--precision",
             choices=PRECISIONS,
@@ -108,9 +144,34 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def load_model(source: str | None, precision: str | None) -> model.Model:
+def load_model(source: str | None, precision: str | None) -> Vgg16Model:
     """Return the model that `--weights` and `--precision` name; where they are not given, the default."""
-    return model.Model(weights.load(source or weights.DEFAULT), precision or PRECISIONS[0])
+    return Vgg16Model(weights.load(source or weights.DEFAULT), precision or PRECISIONS[0])
+
+
+def load_network(options: argparse.Namespace) -> Model:
+    """Return the model that the options of `add_network` name.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be had, or options do not go together.
+    """
+    beside = {name: getattr(options, name) for name in ("size", "mean", "std", "layer")}
+    given = {name: value for name, value in beside.items() if value is not None}
+    if options.model is None:
+        if given:
+            raise UsageError(f"--{next(iter(given))} says how the network of --model onnx:FILE takes its pictures")
+        return load_model(options.weights, options.precision)
+    if options.weights or options.precision:
+        raise UsageError(f"--model {options.model}: an ONNX file has weights and a precision of its own")
+    return onnx_model.load(options.model, **given)
+
+
+def _onnx(text: str) -> str:
+    if not text.startswith(onnx_model.PREFIX):
+        raise argparse.ArgumentTypeError(f"{text!r} does not begin with {onnx_model.PREFIX}")
+    return text
 
 
 def positive(text: str) -> int:

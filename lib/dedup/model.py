@@ -1,41 +1,46 @@
-"""What makes features: a network with its weights, a precision and a way to make pixels, under one id."""
+"""What makes features: a network and all that is known of it, under one id."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from typing import Any, Protocol
 
-from dedup import convolutions, photographs, pixels, vgg16
+from numpy.typing import NDArray
+
 from dedup.arithmetic import Arithmetic
-from dedup.weights import Weights
+from dedup.onnx_model import Recipe
 
 
-@dataclass(frozen=True)
-class Model:
-    """What two feature vectors must share to be comparable."""
+class Model(Protocol):
+    """What two feature vectors must share to be comparable: `Vgg16Model` or `OnnxModel`."""
 
-    weights: Weights
-    precision: str  #: one of PRECISIONS
-    ranges: tuple[float, ...] = ()  #: of int8, if they are known already
-
-    side = pixels.SIDE
-    width = vgg16.WIDTH
-
-    @cached_property
-    def arithmetic(self) -> Arithmetic:
-        """The precision, with what must be known for it: for int8, ranges take some seconds to be found.
-
-        Raises
-        ------
-        UsageError
-            If the photographs that they are found with are not installed, or the weights give no numbers.
-        """
-        if self.precision != "int8" or self.ranges:
-            return Arithmetic(self.precision, self.ranges)
-        known = (pixels.decode(file.read_bytes()).pixels for file in photographs.named())
-        return Arithmetic(self.precision, convolutions.ranges(self.weights.flat, known))
-
-    @cached_property
+    @property
     def id(self) -> str:
         """The text that stands beside every vector: network, layer, weights, precision, preprocessing."""
-        return f"vgg16-fc2-{self.weights.fingerprint}-{self.arithmetic}-{pixels.PREPROCESSING}"
+
+    @property
+    def source(self) -> str:
+        """What a person asked for."""
+
+    @property
+    def precision(self) -> str:
+        """One of `arithmetic.PRECISIONS`."""
+
+    @property
+    def side(self) -> int:
+        """Width and height, in pixels, of the pictures that the network looks at."""
+
+    @property
+    def width(self) -> int:
+        """The length of a feature vector."""
+
+    @property
+    def blob(self) -> NDArray[Any]:
+        """What is sent to the executors, once: the network's weights."""
+
+    @property
+    def blob_name(self) -> str:
+        """The name of a file that stands for its content."""
+
+    @property
+    def arithmetic(self) -> Arithmetic | Recipe:
+        """What else a task must know to compute."""

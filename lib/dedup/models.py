@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache, partial
 
 import numpy as np
 
-from dedup import formats, images, notes, storage, tables, weights
+from dedup import formats, images, notes, onnx_model, storage, tables, weights
 from dedup.arithmetic import Arithmetic
 from dedup.errors import UsageError
 from dedup.model import Model
+from dedup.onnx_model import OnnxModel, Recipe
 from dedup.parts import PART
+from dedup.vgg16_model import Vgg16Model
 from dedup.weights import Weights
 
 _FOLDER = "_models"
@@ -29,12 +31,13 @@ class Made:
     """What a table of features says of one model: the note `_models/ID` beside the table."""
 
     model: str  #: the model's id
-    weights: str  #: what the user asked for: `--weights`
+    weights: str  #: what the user asked for: `--weights`, or `--model` where that is an ONNX file
     precision: str  #: what it was computed in: `--precision`
     ranges: tuple[float, ...]  #: of int8, as they were found when the first features were made; else none
     complete: bool  #: whether every content of the table of images has been through an extract that ended
     stale: int = 0  #: contents with features that no file has any more
     parts: tuple[str, ...] = ()  #: of the features when an extract came to its end: readers see no others
+    recipe: Recipe | None = None  #: of an ONNX file; None where the network is VGG16
 
     def check(self, name: str) -> None:
         """Make sure that all is of its kind: anybody may have written the file.
@@ -53,6 +56,8 @@ class Made:
         if not all(type(one) in {int, float} and 0 < one < _LARGEST for one in self.ranges):
             raise ValueError("ranges that are none")
         Arithmetic(self.precision, self.ranges)
+        if self.recipe is not None:
+            self.recipe.check()
 
     def require_complete(self, location: str) -> None:
         """Make sure that the table at a location has the features of every content.
@@ -89,9 +94,16 @@ class Made:
         """Leave the file."""
         notes.write(location, f"{_FOLDER}/{self.model}", json.dumps(asdict(self)).encode())
 
-    def network(self, loaded: Weights) -> Model:
+    def network(self, loaded: Weights) -> Vgg16Model:
         """Return the model itself, if these are its weights: else one with another id."""
-        return Model(loaded, self.precision, self.ranges)
+        return Vgg16Model(loaded, self.precision, self.ranges)
+
+    @property
+    def said(self) -> str:
+        """What a user says to mean it, beside its id."""
+        if self.recipe is not None:
+            return f"--model {self.weights}"
+        return f"--weights {self.weights} --precision {self.precision}"
 
 
 def of(location: str) -> list[Made]:
@@ -109,6 +121,9 @@ def _read(location: str, name: str) -> Made:
     try:
         found = storage.parsed(notes.read(location, name) or b"")
         made = Made(**found | {name: tuple(found[name]) for name in ("ranges", "parts") if name in found})
+        if made.recipe is not None:
+            recipe = found["recipe"]
+            made = replace(made, recipe=Recipe(**recipe | {name: tuple(recipe[name]) for name in ("mean", "std")}))
         made.check(name.rpartition("/")[2])
         return made
     except (ValueError, TypeError, KeyError) as error:
@@ -117,6 +132,8 @@ def _read(location: str, name: str) -> Made:
 
 def begun(model: Model, location: str) -> Model:
     """Return a model with the ranges that it has in a table already: none are looked for anew."""
+    if not isinstance(model, Vgg16Model):
+        return model
     for made in of(location):
         same = made.network(model.weights)
         if made.precision == model.precision and made.model == same.id:
@@ -126,7 +143,11 @@ def begun(model: Model, location: str) -> Model:
 
 def started(model: Model, location: str) -> Made:
     """Return what is said of a model while an extract is at work."""
-    fresh = Made(model.id, model.weights.source, model.precision, model.arithmetic.ranges, complete=False)
+    fresh = Made(model.id, model.source, model.precision, (), complete=False)
+    if isinstance(model, Vgg16Model):
+        fresh = replace(fresh, ranges=model.arithmetic.ranges)
+    elif isinstance(model, OnnxModel):
+        fresh = replace(fresh, recipe=model.recipe)
     for before in of(location):
         if before.model == model.id:
             return replace(fresh, stale=before.stale, parts=before.parts)
@@ -144,7 +165,7 @@ def _there(location: str) -> list[Made]:
 
 
 def _named(there: list[Made]) -> str:
-    return ", ".join(f"{made.model} (--weights {made.weights} --precision {made.precision})" for made in there)
+    return ", ".join(f"{made.model} ({made.said})" for made in there)
 
 
 def one(location: str, asked: str | None) -> Made:
@@ -180,7 +201,7 @@ class Chosen:
     network: Callable[[], Model]  #: loads it; UsageError if its weights cannot be had any more
 
 
-def choose(location: str, source: str | None, precision: str | None) -> Chosen:
+def choose(location: str, source: str | None, precision: str | None, asked: str | None = None) -> Chosen:
     """Return the model that is meant by what a user says of it; nothing need be said where the table has only one.
 
     Parameters
@@ -188,7 +209,9 @@ def choose(location: str, source: str | None, precision: str | None) -> Chosen:
     location
         The location of a table of features.
     source, precision
-        The network's weights and its precision, or None.
+        The weights of VGG16 and its precision, or None.
+    asked
+        A model's id, or "onnx:" and where its file is now, or None.
 
     Raises
     ------
@@ -197,35 +220,68 @@ def choose(location: str, source: str | None, precision: str | None) -> Chosen:
     """
     location = formats.located(location)
     there = _there(location)
-    if source is None and precision is None and len(there) == 1:
-        chosen = Chosen(there[0], cache(partial(_loaded, there[0], location)))
+    if asked is not None and (source or precision):
+        raise UsageError(f"--model {asked}: it says what --weights and --precision say: give one or the other")
+    if asked is not None:
+        chosen = _asked(location, there, asked)
+    elif source is None and precision is None and len(there) == 1:
+        chosen = _later(there[0], location)
     else:
         chosen = _fitting(location, there, source, precision)
     chosen.made.require_answers(location)
     return chosen
 
 
+def _later(made: Made, location: str) -> Chosen:
+    return Chosen(made, cache(partial(_loaded, made, location)))
+
+
 def _loaded(made: Made, location: str) -> Model:
-    found = made.network(weights.load(made.weights))
+    if made.recipe is not None:
+        found: Model = onnx_model.load(made.weights, *astuple(made.recipe))
+        now, option = f"this file is now {found.id}", f"--model {onnx_model.PREFIX}FILE where the other is"
+    else:
+        network = made.network(weights.load(made.weights))
+        found = network
+        now, option = f"these weights are now {network.weights.fingerprint}", "--weights where the others are"
     if found.id != made.model:
-        raise UsageError(
-            f"{location} was made with {_named([made])}, but these weights are now {found.weights.fingerprint}: "
-            "say with --weights where the others are"
-        )
+        raise UsageError(f"{location} was made with {_named([made])}, but {now}: say with {option}")
     return found
 
 
+def _asked(location: str, there: list[Made], asked: str) -> Chosen:
+    if not asked.startswith(onnx_model.PREFIX):
+        fitting = [_later(made, location) for made in there if made.model == asked]
+    else:
+        fitting = []
+        for made in there:
+            if made.recipe is not None:
+                found = onnx_model.load(asked, *astuple(made.recipe))
+                if found.id == made.model:
+                    fitting.append(_there_is(made, found))
+    if len(fitting) != 1:
+        problem = "choose one by its id" if fitting else f"not with --model {asked}"
+        raise UsageError(f"{location} was made with {_named(there)}{':' if fitting else ','} {problem}")
+    return fitting[0]
+
+
 def _fitting(location: str, there: list[Made], source: str | None, precision: str | None) -> Chosen:
-    sources = [source] if source else sorted({made.weights for made in there})
-    if len(sources) > 1:
-        raise UsageError(f"{location} was made with {_named(there)}: choose one by --weights")
+    of_vgg16 = [made for made in there if made.recipe is None]
+    sources = [source] if source else sorted({made.weights for made in of_vgg16})
+    if len(sources) > 1 or (len(of_vgg16) < len(there) and source is None and precision is None):
+        raise UsageError(f"{location} was made with {_named(there)}: choose one by --weights or --model")
+    if not sources:
+        raise UsageError(f"{location} was made with {_named(there)}, not with --precision {precision}")
     loaded = weights.load(sources[0])
-    networks = [(made, made.network(loaded)) for made in there if precision in {None, made.precision}]
+    networks = [(made, made.network(loaded)) for made in of_vgg16 if precision in {None, made.precision}]
     fitting = [(made, network) for made, network in networks if network.id == made.model]
     if not fitting:
         said = f"--weights {sources[0]}" + (f" --precision {precision}" if precision else "")
         raise UsageError(f"{location} was made with {_named(there)}, not with {said}")
     if len(fitting) > 1:
         raise UsageError(f"{location} was made with {_named(there)}: choose one by its precision too")
-    made, network = fitting[0]
+    return _there_is(*fitting[0])
+
+
+def _there_is(made: Made, network: Model) -> Chosen:
     return Chosen(made, lambda: network)

@@ -18,13 +18,13 @@ spark = SparkSession.builder.remote("local[2]").getOrCreate()
 assert getattr(spark, "sparkContext", None) is None
 
 from dedup import answers, counters, deduplication, delivery, extraction, images, models, summary, thresholds, weights
-from dedup.model import Model
+from dedup.vgg16_model import Vgg16Model
 
 source, folder, asked = sys.argv[1:]
 with delivery.described(spark, "outer, and"), delivery.described(spark, "inner"):
     assert spark.getTags() == {{"outer; and", "inner"}}
 assert spark.getTags() == set()
-model = Model(weights.load("{weights}"), "float32")
+model = Vgg16Model(weights.load("{weights}"), "float32")
 print(images.ingest(spark, source, folder + "/table"))
 print(extraction.extract(spark, folder + "/table", folder + "/features", model))
 chosen = models.choose(folder + "/features", None, None)

@@ -19,7 +19,7 @@ from tests.samples import ROOT, WEIGHTS, Lake, make_images, make_lake
 from tests.store import Gateway, environment
 
 from dedup import delivery, extraction, formats, images, weights
-from dedup.model import Model
+from dedup.vgg16_model import Vgg16Model
 
 FORMAT = os.environ.get("DEDUP_FORMAT", formats.DEFAULT)
 CONNECT = os.environ.get("DEDUP_CONNECT") == "1"
@@ -99,13 +99,13 @@ def _properties(scratch: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def model() -> Model:
+def model() -> Vgg16Model:
     """VGG16 itself, with weights made from a seed."""
-    return Model(weights.load(WEIGHTS), "float32")
+    return Vgg16Model(weights.load(WEIGHTS), "float32")
 
 
 @pytest.fixture(scope="session")
-def lake(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def lake(spark: SparkSession, model: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     folder = tmp_path_factory.mktemp("lake")
     make_lake(folder / "images")
     table, location = str(folder / "table"), str(folder / "features")
@@ -115,7 +115,7 @@ def lake(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
+def location(spark: SparkSession, model: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return features of 24 images, whose bytes are at their paths."""
     folder = tmp_path_factory.mktemp("unstored")
     make_images(folder / "images", 24)

@@ -13,7 +13,7 @@ from tests.store import Gateway, Store, environment
 
 from dedup import archives, extraction, files, following, images, listing, storage, stores, tables, weights
 from dedup.errors import Outage, Reason, Reject, UsageError
-from dedup.model import Model
+from dedup.vgg16_model import Vgg16Model
 
 ODD = ("a b/ü ä.png", "x=1/日本.png", "%20/100%.png", "#1/?&+'()[*].png", "set/.hidden.png")
 
@@ -74,7 +74,7 @@ def test_objects_that_vanish_or_change_are_rejects(spark: SparkSession, store: S
     first, second, *_ = sorted(bucket.rglob("cloud*"))
     first.unlink()
     second.write_bytes(b"others")
-    done = extraction.extract(spark, features, features, Model(weights.load(WEIGHTS), "float32"))
+    done = extraction.extract(spark, features, features, Vgg16Model(weights.load(WEIGHTS), "float32"))
     assert (done.files, done.described, done.rejected) == (12, 10, 2)
     assert rejects(features, spark) == {first.name: Reason.MISSING, second.name: Reason.CHANGED}
 

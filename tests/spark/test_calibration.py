@@ -30,8 +30,8 @@ from dedup.calibration import Wish
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
 from dedup.errors import UsageError
-from dedup.model import Model
 from dedup.models import Made
+from dedup.vgg16_model import Vgg16Model
 
 WIDTH = 16
 
@@ -86,13 +86,13 @@ def test_too_few_different_images_are_refused(spark: SparkSession, lake: Lake, t
 
 
 @pytest.fixture(scope="module")
-def measured(spark: SparkSession, lake: Lake, model: Model) -> tuple[list[str], NDArray[np.float64]]:
+def measured(spark: SparkSession, lake: Lake, model: Vgg16Model) -> tuple[list[str], NDArray[np.float64]]:
     sample = sorted(row["sha256"] for row in images.inventory(spark, lake.table).select("sha256").distinct().collect())
     return sample[:2], copies.measure(spark, lake.table, sample[:2], model, 3.0, "calibrate")[0]
 
 
 def test_copies_are_measured_against_their_image(
-    spark: SparkSession, lake: Lake, model: Model, measured: tuple[list[str], NDArray[np.float64]]
+    spark: SparkSession, lake: Lake, model: Vgg16Model, measured: tuple[list[str], NDArray[np.float64]]
 ) -> None:
     sample, found = measured
     assert found.shape == (2, len(EDITS), len(METRICS))
@@ -107,7 +107,7 @@ def test_copies_are_measured_against_their_image(
 
 
 def test_bytes_come_from_the_paths_where_no_table_has_them(
-    spark: SparkSession, lake: Lake, model: Model, measured: tuple[list[str], NDArray[np.float64]]
+    spark: SparkSession, lake: Lake, model: Vgg16Model, measured: tuple[list[str], NDArray[np.float64]]
 ) -> None:
     sample, expected = measured
     path = next(file for file in sorted(lake.images.rglob("cloud*")) if _sha256(file) == sample[1])

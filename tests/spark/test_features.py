@@ -28,7 +28,7 @@ from dedup import (
 )
 from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.errors import Reason, UsageError
-from dedup.model import Model
+from dedup.vgg16_model import Vgg16Model
 
 
 def vectors(spark: SparkSession, location: str) -> dict[str, bytes]:
@@ -53,7 +53,9 @@ def test_files_are_features_and_rejects(spark: SparkSession, lake: Lake) -> None
     }
 
 
-def test_a_vector_is_what_the_network_makes_of_the_decoded_file(spark: SparkSession, lake: Lake, model: Model) -> None:
+def test_a_vector_is_what_the_network_makes_of_the_decoded_file(
+    spark: SparkSession, lake: Lake, model: Vgg16Model
+) -> None:
     rows = tables.read(spark, lake.table, "images").orderBy("path").limit(3).collect()
     found = vectors(spark, lake.features)
     predict = engines.ENGINES["ncnn"].load(model.weights.flat, model.arithmetic, 32, 2)
@@ -90,7 +92,7 @@ def test_a_list_of_files_has_few_files_in_a_bucket_however_many_tasks_spark_make
     assert max(row["count"] for row in found.collect()) <= rounds.slots(spark)
 
 
-def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Model) -> None:
+def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Vgg16Model) -> None:
     def parts() -> list[set[str]]:
         names = ("features", "images", "rejects")
         return [formats.of(lake.features).parts(spark, f"{lake.features}/{name}") for name in names]
@@ -107,7 +109,7 @@ def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: M
 def test_the_same_bytes_at_any_partitioning(
     spark: SparkSession,
     lake: Lake,
-    model: Model,
+    model: Vgg16Model,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     tasks: int,
@@ -119,7 +121,7 @@ def test_the_same_bytes_at_any_partitioning(
 
 
 def test_a_run_that_dies_goes_on_where_it_stopped(
-    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, model: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounds, "LEAST_FILES", 16)
     make_images(tmp_path / "in", 80)
@@ -152,7 +154,7 @@ def test_a_run_that_dies_goes_on_where_it_stopped(
 
 
 def test_a_file_that_changed_since_it_was_listed_is_rejected_and_tried_again(
-    spark: SparkSession, model: Model, tmp_path: Path
+    spark: SparkSession, model: Vgg16Model, tmp_path: Path
 ) -> None:
     paths = make_images(tmp_path / "in", 3)
     location = str(tmp_path / "features")
@@ -206,7 +208,7 @@ def test_weights_that_were_sent_last_are_there_for_the_next(spark: SparkSession)
         assert (sum_of(other), sum_of(anew)) == (200, 100)
 
 
-def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no table of images"):
         extraction.extract(spark, str(tmp_path / "nothing"), str(tmp_path / "features"), model)
 
@@ -216,12 +218,12 @@ def test_reasons_are_counted(spark: SparkSession, lake: Lake) -> None:
     assert list(counted.items()) == [("empty", 1), ("missing", 1), ("not_an_image", 1), ("truncated", 1)]
 
 
-def test_models_have_rows_of_their_own(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+def test_models_have_rows_of_their_own(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
     make_images(tmp_path / "in", 2)
     location = str(tmp_path / "features")
     images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
     for precision in PRECISIONS:
-        extraction.extract(spark, location, location, Model(model.weights, precision))
+        extraction.extract(spark, location, location, Vgg16Model(model.weights, precision))
     counts = tables.read(spark, location, "features").groupBy("model").agg(F.count_distinct("sha256")).collect()
     assert [count for _, count in counts] == [2] * len(PRECISIONS)
     assert {entry.model for entry in models.of(location)} == {row["model"] for row in counts}
@@ -236,7 +238,7 @@ def test_a_task_knows_the_cores_that_it_was_given(spark: SparkSession) -> None:
 
 
 def test_a_copy_that_is_left_gives_the_features_of_one_that_is_gone(
-    spark: SparkSession, model: Model, tmp_path: Path
+    spark: SparkSession, model: Vgg16Model, tmp_path: Path
 ) -> None:
     path = make_images(tmp_path / "in", 1)[0]
     (tmp_path / "in" / "zzz.png").write_bytes(path.read_bytes())
@@ -247,7 +249,9 @@ def test_a_copy_that_is_left_gives_the_features_of_one_that_is_gone(
     assert (done.files, done.described, done.rejected) == (2, 2, 0)
 
 
-def test_a_content_that_no_file_has_any_more_does_not_vote(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+def test_a_content_that_no_file_has_any_more_does_not_vote(
+    spark: SparkSession, model: Vgg16Model, tmp_path: Path
+) -> None:
     paths = make_images(tmp_path / "in", 3)
     location = str(tmp_path / "features")
     for _ in range(2):
@@ -262,7 +266,7 @@ def test_a_content_that_no_file_has_any_more_does_not_vote(spark: SparkSession, 
 
 
 def test_a_query_during_an_extract_answers_from_what_was_complete_before_it(
-    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, model: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = make_images(tmp_path / "in", 3)
     location = str(tmp_path / "features")
@@ -296,7 +300,7 @@ def test_a_query_during_an_extract_answers_from_what_was_complete_before_it(
     assert (len(after.rows[asked]), after.notes) == (4, [])
 
 
-def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_images(tmp_path / f"{name} in", 2)
         images.ingest(spark, str(tmp_path / f"{name} in"), str(tmp_path / name))
@@ -306,7 +310,7 @@ def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model
 
 
 def test_a_content_whose_only_file_cannot_be_read_any_more_does_not_vote(
-    spark: SparkSession, model: Model, tmp_path: Path
+    spark: SparkSession, model: Vgg16Model, tmp_path: Path
 ) -> None:
     paths = make_images(tmp_path / "in", 2)
     location = str(tmp_path / "features")
@@ -328,7 +332,7 @@ def test_features_are_written_in_lz4(lake: Lake) -> None:
     assert {group.column(i).compression for i in range(group.num_columns)} == {"LZ4"}
 
 
-def test_image_bytes_that_wait_for_the_network_are_bounded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_bytes_that_wait_for_the_network_are_bounded(model: Vgg16Model, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 
     def rows() -> Iterator[pa.RecordBatch]:
@@ -352,7 +356,7 @@ def test_image_bytes_that_wait_for_the_network_are_bounded(model: Model, monkeyp
         def open(self) -> NDArray[np.float32]:
             raise AssertionError("there is no picture")
 
-    list(features._extract(rows(), features.Task(Nothing(), Arithmetic("float32"))))
+    list(features._extract(rows(), features.Task(Nothing(), Arithmetic("float32"), 224)))
     assert seen[0] <= 6
 
 
@@ -363,7 +367,7 @@ def broken(folder: Path) -> None:
 
 
 def test_a_file_without_features_or_reject_ends_the_job(
-    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, model: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(tmp_path / "in")
     images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"), keep_bytes=False)
@@ -378,7 +382,7 @@ def test_a_file_without_features_or_reject_ends_the_job(
 
 
 def test_a_table_of_images_that_cannot_be_written_ends_the_job_before_the_network(
-    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, model: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_images(tmp_path / "in", 2)
     images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"), keep_bytes=False)

@@ -11,10 +11,10 @@ from tests.samples import Lake, make_images
 
 from dedup import answers, convolutions, extraction, images, models, photographs, storage, weights
 from dedup.errors import UsageError
-from dedup.model import Model
+from dedup.vgg16_model import Vgg16Model
 
 
-def test_nothing_need_be_said_of_the_only_model(lake: Lake, model: Model) -> None:
+def test_nothing_need_be_said_of_the_only_model(lake: Lake, model: Vgg16Model) -> None:
     chosen = models.choose(lake.features, None, None)
     assert chosen.made.model == model.id
     assert chosen.network().id == model.id
@@ -33,7 +33,9 @@ def test_nothing_need_be_said_of_the_only_model(lake: Lake, model: Model) -> Non
         ((None, "bfloat16"), "was made with {made} .*, not with --weights seeded:7 --precision bfloat16"),
     ],
 )
-def test_another_model_is_refused_naming_both(lake: Lake, model: Model, said: tuple[Any, Any], answer: str) -> None:
+def test_another_model_is_refused_naming_both(
+    lake: Lake, model: Vgg16Model, said: tuple[Any, Any], answer: str
+) -> None:
     with pytest.raises(UsageError, match=answer.format(made=model.id)):
         models.choose(lake.features, *said)
 
@@ -43,7 +45,7 @@ def test_a_place_without_features_is_refused(lake: Lake) -> None:
         models.choose(lake.table, None, None)
 
 
-def test_weights_that_have_changed_since_are_refused(lake: Lake, tmp_path: Path, model: Model) -> None:
+def test_weights_that_have_changed_since_are_refused(lake: Lake, tmp_path: Path, model: Vgg16Model) -> None:
     made = models.one(lake.features, None)
     other = models.Made("vgg16-fc2-000000000000-float32-bilinear224", made.weights, "float32", (), complete=True)
     for name in ("images", "features"):
@@ -55,19 +57,19 @@ def test_weights_that_have_changed_since_are_refused(lake: Lake, tmp_path: Path,
 
 
 @pytest.fixture(scope="module")
-def in_int8(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Model]:
+def in_int8(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Vgg16Model]:
     """Features of two images, made in int8."""
     folder = tmp_path_factory.mktemp("int8")
     make_images(folder / "images", 2)
     location = str(folder / "features")
     images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    model = Model(weights.load("seeded"), "int8")
+    model = Vgg16Model(weights.load("seeded"), "int8")
     extraction.extract(spark, location, location, model)
     return location, model
 
 
 def test_ranges_are_found_once_for_a_table(
-    spark: SparkSession, in_int8: tuple[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, in_int8: tuple[str, Vgg16Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location, model = in_int8
     made = models.one(location, None)
@@ -77,11 +79,11 @@ def test_ranges_are_found_once_for_a_table(
         raise AssertionError("they are known")
 
     monkeypatch.setattr(convolutions, "ranges", never)
-    again = models.begun(Model(model.weights, "int8"), location)
+    again = models.begun(Vgg16Model(model.weights, "int8"), location)
     assert again.id == model.id
-    done = extraction.extract(spark, location, location, Model(model.weights, "int8"))
+    done = extraction.extract(spark, location, location, Vgg16Model(model.weights, "int8"))
     assert (done.model, done.computed) == (model.id, 0)
-    assert models.begun(Model(model.weights, "bfloat16"), location).precision == "bfloat16"
+    assert models.begun(Vgg16Model(model.weights, "bfloat16"), location).precision == "bfloat16"
     new = make_images(tmp_path / "new", 3)[2]
     answered = answers.ask(
         spark,
@@ -91,7 +93,7 @@ def test_ranges_are_found_once_for_a_table(
     assert len(answered.rows[str(new)]) == 2
 
 
-def test_the_ranges_of_seeded_weights_are_the_same_everywhere(in_int8: tuple[str, Model]) -> None:
+def test_the_ranges_of_seeded_weights_are_the_same_everywhere(in_int8: tuple[str, Vgg16Model]) -> None:
     assert in_int8[1].id == "vgg16-fc2-3c67b0244122-int8.b3c746-bilinear224"
 
 

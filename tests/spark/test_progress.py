@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from tests.samples import Lake, descriptions
 
 from dedup import answers, counters, delivery, extraction, images, models, progress
-from dedup.model import Model
+from dedup.vgg16_model import Vgg16Model
 
 
 @pytest.mark.usefixtures("classic")
@@ -35,7 +35,7 @@ def test_a_description_is_of_its_thread_and_its_time(spark: SparkSession) -> Non
 
 @pytest.mark.usefixtures("classic")
 def test_counts_add_up_and_every_job_is_described(
-    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path
+    spark: SparkSession, lake: Lake, model: Vgg16Model, tmp_path: Path
 ) -> None:
     before = descriptions(spark)
     counts = counters.ingested(images.ingest(spark, str(lake.images), f"{tmp_path}/table"))

@@ -18,7 +18,7 @@ from PIL import Image
 from pyspark.resource import ResourceInformation
 from scipy.spatial import distance as scipy
 
-from dedup import convolutions, engines, features, model, vgg16, weights
+from dedup import convolutions, engines, features, vgg16, vgg16_model, weights
 from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.engines import ENGINES
 
@@ -195,10 +195,10 @@ def test_int8_is_near_and_the_same_bits_in_any_number_and_on_one_thread(network:
 
 def test_the_id_of_a_model_in_int8_names_its_ranges(network: Network) -> None:
     some = weights.Weights(network.flat, "test")
-    ids = {precision: model.Model(some, precision).id for precision in PRECISIONS}
+    ids = {precision: vgg16_model.Vgg16Model(some, precision).id for precision in PRECISIONS}
     assert ids["float32"] == f"vgg16-fc2-{some.fingerprint}-float32-bilinear224"
     assert re.fullmatch(rf"vgg16-fc2-{some.fingerprint}-int8\.[0-9a-f]{{6}}-bilinear224", ids["int8"])
-    assert model.Model(some, "int8").id == ids["int8"]
+    assert vgg16_model.Vgg16Model(some, "int8").id == ids["int8"]
     assert str(Arithmetic("int8", (1.0, 2.0))) != str(Arithmetic("int8", (1.0, 2.1)))
 
 
