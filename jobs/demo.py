@@ -23,8 +23,7 @@ def main() -> None:
         "--images", metavar="DIR", help="photographs of your own; else those in scikit-image and scikit-learn"
     )
     parser.add_argument("--output", default="demo", metavar="DIR", help="where everything goes (default: %(default)s)")
-    parser.add_weights()
-    parser.add_precision()
+    parser.add_vgg16()
     options = parser.options()
     folder = Path(options.output).absolute()
     notes = []

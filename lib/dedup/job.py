@@ -115,8 +115,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_network(self) -> None:
         """Add the options that say what makes features."""
-        self.add_weights()
-        self.add_precision()
+        self.add_vgg16()
         self.add_argument(
             "--model",
             type=_onnx,
@@ -133,6 +132,11 @@ class Parser(argparse.ArgumentParser):
             said = ",".join(f"{number:g}" for number in usual)
             self.add_argument(name, type=onnx_model.channels, metavar="R,G,B", help=f"{what} (default: {said})")
         self.add_argument("--layer", metavar="NAME", help="which tensor is the features (default: its only output)")
+
+    def add_vgg16(self) -> None:
+        """Add the options that say with what weights VGG16 computes, and in which precision."""
+        self.add_weights()
+        self.add_precision()
 
     def add_precision(self) -> None:
         """Add the option that says what VGG16 computes in."""
