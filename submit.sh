@@ -24,7 +24,7 @@ Find exact and near-duplicate images in data lakes, on Apache Spark.
 jobs:
   demo         run all jobs on real photographs, and show what comes out
   ingest       images -> a table of images
-  extract      a table of images -> a table of features, by VGG16
+  extract      a table of images -> a table of features, by VGG16 or another network
   query        which images are like this one? the poll of five distances
   calibrate    how near is near? thresholds from your own images
   evaluate     how well are altered copies of your own images found?

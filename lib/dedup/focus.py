@@ -8,11 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from dedup import vgg16
 from dedup.errors import UsageError
-
-NEUTRAL = tuple(round(mean) for mean in reversed(vgg16.MEANS))
-"""The colour, in RGB, of what does not count: what the network takes from all pixels, so that it sees nothing there."""
 
 _NUMBER = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
 _BOX = re.compile(",".join([_NUMBER] * 4))
@@ -79,8 +75,8 @@ class Focus:
     def __bool__(self) -> bool:
         return bool(self.on or self.off)
 
-    def cut(self, image: Image.Image, name: str) -> Image.Image:
-        """Return what counts of an upright image in RGB: the rectangle around it, the rest of that in `NEUTRAL`.
+    def cut(self, image: Image.Image, name: str, neutral: tuple[int, int, int]) -> Image.Image:
+        """Return what counts of an upright image in RGB: the rectangle around it, the rest of that in one colour.
 
         Parameters
         ----------
@@ -88,6 +84,8 @@ class Focus:
             The query.
         name
             What it is called in messages.
+        neutral
+            The colour, in RGB, in which a network sees nothing.
 
         Raises
         ------
@@ -95,7 +93,7 @@ class Focus:
             If a box is not on the image, or nothing is left.
         """
         mask = self._mask(image.size, name)
-        ground = Image.new("RGB", image.size, NEUTRAL)
+        ground = Image.new("RGB", image.size, neutral)
         ground.paste(image, mask=mask)
         return ground.crop(mask.getbbox())
 

@@ -123,7 +123,10 @@ class Parser(argparse.ArgumentParser):
             help="another network than VGG16, with weights of its own: docs/networks.md",
         )
         self.add_argument(
-            "--size", type=positive, metavar="N", help="of its pictures: N x N pixels (default: what the file says)"
+            "--size",
+            type=positive,
+            metavar="N",
+            help="the side of its pictures, in pixels (default: what the file says)",
         )
         for name, what, usual in (
             ("--mean", "what it wants taken from pixels from 0 to 1", onnx_model.MEAN),
@@ -165,7 +168,7 @@ def load_network(options: argparse.Namespace) -> Model:
     given = {name: value for name, value in beside.items() if value is not None}
     if options.model is None:
         if given:
-            raise UsageError(f"--{next(iter(given))} says how the network of --model onnx:FILE takes its pictures")
+            raise UsageError(f"--{next(iter(given))} goes with --model {onnx_model.PREFIX}FILE")
         return load_model(options.weights, options.precision)
     if options.weights or options.precision:
         raise UsageError(f"--model {options.model}: an ONNX file has weights and a precision of its own")

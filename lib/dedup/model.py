@@ -34,6 +34,10 @@ class Model(Protocol):
         """The length of a feature vector."""
 
     @property
+    def neutral(self) -> tuple[int, int, int]:
+        """The colour, in RGB, in which the network sees nothing: what it takes from all pixels."""
+
+    @property
     def blob(self) -> NDArray[Any]:
         """What is sent to the executors, once: the network's weights."""
 

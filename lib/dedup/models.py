@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -238,27 +238,33 @@ def _later(made: Made, location: str) -> Chosen:
 
 def _loaded(made: Made, location: str) -> Model:
     if made.recipe is not None:
-        found: Model = onnx_model.load(made.weights, *astuple(made.recipe))
-        now, option = f"this file is now {found.id}", f"--model {onnx_model.PREFIX}FILE where the other is"
-    else:
-        network = made.network(weights.load(made.weights))
-        found = network
-        now, option = f"these weights are now {network.weights.fingerprint}", "--weights where the others are"
+        now = onnx_model.id_of(made.weights, made.recipe)
+        if now != made.model:
+            raise UsageError(
+                f"{location} was made with {_named([made])}, but this file is now {now}: say with --model "
+                f"{onnx_model.PREFIX}FILE where the other is"
+            )
+        return _from_onnx(made, made.weights)
+    found = made.network(weights.load(made.weights))
     if found.id != made.model:
-        raise UsageError(f"{location} was made with {_named([made])}, but {now}: say with {option}")
+        raise UsageError(
+            f"{location} was made with {_named([made])}, but these weights are now {found.weights.fingerprint}: "
+            "say with --weights where the others are"
+        )
     return found
 
 
+def _from_onnx(made: Made, source: str) -> Model:
+    assert made.recipe is not None
+    return onnx_model.load(source, made.recipe.side, made.recipe.mean, made.recipe.std, made.recipe.layer)
+
+
 def _asked(location: str, there: list[Made], asked: str) -> Chosen:
-    if not asked.startswith(onnx_model.PREFIX):
-        fitting = [_later(made, location) for made in there if made.model == asked]
+    if asked.startswith(onnx_model.PREFIX):
+        same = [made for made in there if made.recipe and onnx_model.id_of(asked, made.recipe) == made.model]
+        fitting = [Chosen(made, cache(partial(_from_onnx, made, asked))) for made in same]
     else:
-        fitting = []
-        for made in there:
-            if made.recipe is not None:
-                found = onnx_model.load(asked, *astuple(made.recipe))
-                if found.id == made.model:
-                    fitting.append(_there_is(made, found))
+        fitting = [_later(made, location) for made in there if made.model == asked]
     if len(fitting) != 1:
         problem = "choose one by its id" if fitting else f"not with --model {asked}"
         raise UsageError(f"{location} was made with {_named(there)}{':' if fitting else ','} {problem}")
@@ -280,8 +286,5 @@ def _fitting(location: str, there: list[Made], source: str | None, precision: st
         raise UsageError(f"{location} was made with {_named(there)}, not with {said}")
     if len(fitting) > 1:
         raise UsageError(f"{location} was made with {_named(there)}: choose one by its precision too")
-    return _there_is(*fitting[0])
-
-
-def _there_is(made: Made, network: Model) -> Chosen:
+    made, network = fitting[0]
     return Chosen(made, lambda: network)

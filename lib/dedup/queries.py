@@ -210,7 +210,7 @@ def _compute(
     """
     found: dict[tuple[str, str], bytes] = {}
     with features.task(spark, model) as task:
-        for chunk in batches.batched(_contents(todo, focus, model.side), _CHUNK):
+        for chunk in batches.batched(_contents(todo, focus, model), _CHUNK):
             rows = [(f"{sha256}/{view}", name, name, 0, content) for sha256, view, name, content in chunk]
             given = spark.createDataFrame(rows, "sha256 string, path string, other string, bucket int, content binary")
             for row in features.describe(given, task).collect():
@@ -221,7 +221,7 @@ def _compute(
     return found
 
 
-def _contents(todo: list[tuple[Query, list[str]]], focus: Focus, side: int) -> Iterator[tuple[str, str, str, bytes]]:
+def _contents(todo: list[tuple[Query, list[str]]], focus: Focus, model: Model) -> Iterator[tuple[str, str, str, bytes]]:
     """Return what goes through the network: hash, view, name, and the bytes of an image file."""
     for query, some in todo:
         content = _again(query)
@@ -230,7 +230,8 @@ def _contents(todo: list[tuple[Query, list[str]]], focus: Focus, side: int) -> I
             some = [view for view in some if view != PLAIN]
         if some:
             image = pixels.open_upright(content)
-            picture = pixels.shrunk(focus.cut(image, query.name) if focus else image, side)
+            cut = focus.cut(image, query.name, model.neutral) if focus else image
+            picture = pixels.shrunk(cut, model.side)
             for view in some:
                 yield query.sha256, view, query.name, pixels.encoded(VIEWS[view](picture))
 

@@ -18,6 +18,10 @@ MEANS = (103.939, 116.779, 123.68)
 """What is taken from the pixels, in BGR: the means of ImageNet. `keras.applications`, mode "caffe"."""
 
 
+NEUTRAL = (round(MEANS[2]), round(MEANS[1]), round(MEANS[0]))
+"""The means, rounded, in RGB: a colour in which the network sees nothing."""
+
+
 def _blocks() -> tuple[dict[str, tuple[int, int]], ...]:
     widths = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
     found, channels = [], 3

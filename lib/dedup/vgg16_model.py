@@ -23,6 +23,7 @@ class Vgg16Model:
 
     side = pixels.SIDE
     width = vgg16.WIDTH
+    neutral = vgg16.NEUTRAL
 
     @cached_property
     def arithmetic(self) -> Arithmetic:

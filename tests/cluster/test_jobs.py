@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.cluster.conftest import Cluster, bad_use, on, vectors, wait_for
 from tests.libraries import need
+from tests.networks import WIDTH, network, save
 from tests.samples import WEIGHTS
 
 from dedup.models import Made
@@ -159,6 +161,25 @@ def test_a_job_that_fails_does_not_end_in_0(submit: Submit, images: Path, tmp_pa
     (last,) = [line for line in lines if line["logger"] == "dedup.job"]
     assert last["context"] == {"job": "query", "features": str(broken), "report": "report"}
     assert "a.parquet" in last["exception"]["msg"]
+
+
+@pytest.mark.slow
+def test_another_network_goes_to_the_executors(cluster: Cluster, submit: Submit, images: Path, tmp_path: Path) -> None:
+    features, said = f"{tmp_path}/features", save(network(), tmp_path / "a network.onnx")
+    made = ("--images", str(images / "set 0"), "--features", features, "--model", said)
+    assert "say which with --size" in bad_use(submit(*on(cluster), "extract", *made))
+    extract = submit(*on(cluster), "extract", *made, "--size", "40", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+    out, err = extract.communicate(timeout=300)
+    assert extract.returncode == 0, err
+    assert "30 files = 30 with features + 0 rejected" in out
+    assert {len(vector) for vector in vectors(Path(features)).values()} == {4 * WIDTH}
+    new = tmp_path / "new.jpg"
+    with Image.open(next(images.rglob("*.png"))) as image:
+        image.convert("RGB").save(new)
+    query = submit(*on(cluster), "query", "--features", features, "--query", str(new), "--report", f"{tmp_path}/report")
+    out, err = query.communicate(timeout=300)
+    assert query.returncode == 0, err
+    assert "5/5" in out
 
 
 @pytest.mark.slow

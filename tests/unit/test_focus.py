@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dedup.errors import UsageError
-from dedup.focus import NEUTRAL, Focus, box
+from dedup.focus import Focus, box
+from dedup.vgg16 import NEUTRAL
 
 WIDTH, HEIGHT = 40, 20
 PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -21,7 +22,7 @@ def focus(on: tuple[str, ...] = (), off: tuple[str, ...] = ()) -> Focus:
 
 
 def cut(on: tuple[str, ...] = (), off: tuple[str, ...] = ()) -> np.ndarray:
-    return np.asarray(focus(on, off).cut(IMAGE, "query"))
+    return np.asarray(focus(on, off).cut(IMAGE, "query", NEUTRAL))
 
 
 def test_without_boxes_all_counts() -> None:
@@ -103,14 +104,14 @@ def test_what_is_no_box_is_said(text: str, said: str) -> None:
 def test_a_box_beside_the_image_is_said_with_the_size_of_the_image(text: str) -> None:
     for on, off in (((text,), ()), ((), (text,))):
         with pytest.raises(UsageError, match=r"covers no pixel of /a/cat\.jpg, which has 40 x 20 pixels"):
-            focus(on, off).cut(IMAGE, "/a/cat.jpg")
+            focus(on, off).cut(IMAGE, "/a/cat.jpg", NEUTRAL)
         with pytest.raises(UsageError, match="covers no pixel of"):
             focus(on, off).shown(IMAGE, "/a/cat.jpg")
 
 
 def test_a_focus_of_which_all_is_ignored_is_said() -> None:
     with pytest.raises(UsageError, match=r"/a/cat\.jpg: nothing is left of it"):
-        focus(("5,5,10,10",), ("0,0,20,20",)).cut(IMAGE, "/a/cat.jpg")
+        focus(("5,5,10,10",), ("0,0,20,20",)).cut(IMAGE, "/a/cat.jpg", NEUTRAL)
 
 
 def test_the_boxes_are_drawn_and_the_rest_is_dimmed() -> None:

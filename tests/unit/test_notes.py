@@ -19,10 +19,12 @@ from dedup import claims, formats, models, parts, state, storage, thresholds
 from dedup.errors import UsageError
 from dedup.lines import printable
 from dedup.models import Made
+from dedup.onnx_model import Recipe
 from dedup.state import State
 
 MODEL = "vgg16-fc2-000000000000-float32-bilinear224"
 MADE = asdict(Made(MODEL, "seeded:0", "float32", (), complete=True, parts=("000001-0123abcd",)))
+RECIPE = asdict(Recipe(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "features", 512))
 AXES = "_axes-0123456789abcdef.npy"
 STATE = {
     "run": 3,
@@ -74,6 +76,21 @@ def good(folder: Path) -> None:
     put(folder, b"")
     for name, content in {f"_models/{MODEL}": MADE, "_state.json": STATE, "thresholds.json": THRESHOLDS}.items():
         (folder / name).write_text(json.dumps(content))
+
+
+def test_a_recipe_is_read(tmp_path: Path) -> None:
+    good(tmp_path)
+    (tmp_path / "_models" / MODEL).write_text(json.dumps(MADE | {"recipe": RECIPE}))
+    assert models.of(str(tmp_path))[0].recipe == Recipe(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "features", 512)
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_value_in_a_recipe_is_bad_use_at_the_most(tmp_path: Path, data: st.DataObject) -> None:
+    good(tmp_path)
+    key = data.draw(st.sampled_from(sorted(RECIPE)))
+    (tmp_path / "_models" / MODEL).write_text(json.dumps(MADE | {"recipe": RECIPE | {key: data.draw(JSON)}}))
+    read(tmp_path)
 
 
 def test_what_jobs_leave_is_read(tmp_path: Path) -> None:
@@ -155,6 +172,12 @@ def test_a_note_of_many_small_things_takes_little(tmp_path: Path) -> None:
         (f"_models/{MODEL}", MADE | {"precision": "int8", "ranges": [float("nan")]}),
         (f"_models/{MODEL}", MADE | {"precision": "int8", "ranges": [10**400]}),
         (f"_models/{MODEL}", MADE | {"weights": ["a"]}),
+        (f"_models/{MODEL}", MADE | {"recipe": []}),
+        (f"_models/{MODEL}", MADE | {"recipe": RECIPE | {"mean": [10**400, 0, 0]}}),
+        (f"_models/{MODEL}", MADE | {"recipe": RECIPE | {"std": [1e-300, 1, 1]}}),
+        (f"_models/{MODEL}", MADE | {"recipe": RECIPE | {"layer": "\ud800"}}),
+        (f"_models/{MODEL}", MADE | {"recipe": RECIPE | {"width": -1}}),
+        (f"_models/{MODEL}", MADE | {"recipe": RECIPE | {"side": 1 << 30}}),
     ],
 )
 def test_values_that_would_do_harm_are_bad_use(tmp_path: Path, name: str, wrong: dict[str, Any]) -> None:

@@ -52,6 +52,91 @@ def test_features_are_those_of_the_reference(
     assert model.width == found.shape[1] == (WIDTH if layer != "rectified" else 8 * 14 * 14)
 
 
+def test_a_size_that_the_file_says_need_not_be_said(tmp_path: Path) -> None:
+    model = onnx_model.load(save(network((1, 3, SIDE, SIDE)), tmp_path / "a.onnx"))
+    assert (model.side, model.recipe.layer, model.width) == (SIDE, "features", WIDTH)
+    partly = onnx_model.load(save(network((-1, 3, SIDE, "w")), tmp_path / "b.onnx"))
+    assert partly.side == SIDE
+
+
+def test_of_axes_that_are_all_names_the_second_is_the_channels(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    named = onnx_model.load(save(network(("batch", "channels", "height", "width")), tmp_path / "a.onnx"), SIDE)
+    fixed = onnx_model.load(save(network(), tmp_path / "b.onnx"), SIDE)
+    assert (predict(named, pictures) == predict(fixed, pictures)).all()
+
+
+def test_what_a_layer_does_not_need_is_cut_off(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    made = network()
+    plain = onnx_model.load(save(made, tmp_path / "a.onnx"), SIDE)
+    graph = made.graph
+    graph.initializer.append(numpy_helper.from_array(np.ones((WIDTH, 1000), np.float32), "more"))
+    graph.node.append(helper.make_node("MatMul", ["features", "more"], ["classes"]))
+    graph.node.append(helper.make_node("Unheard", ["classes", "words"], ["said"], domain="of.others"))
+    graph.input.append(helper.make_tensor_value_info("words", TensorProto.INT64, ["n", 77]))
+    for name in ("classes", "said"):
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    cut = onnx_model.load(save(made, tmp_path / "b.onnx"), SIDE, layer="features")
+    assert len(cut.graph) < len(plain.graph) + 100
+    assert (predict(cut, pictures) == predict(plain, pictures)).all()
+
+
+def test_what_a_subgraph_takes_from_outside_is_not_cut_off(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    made = network()
+    plain = onnx_model.load(save(made, tmp_path / "a.onnx"), SIDE)
+    graph = made.graph
+    branches = [
+        helper.make_graph(
+            [helper.make_node("MatMul", ["flat", "dense"], ["inside"])],
+            name,
+            [],
+            [helper.make_tensor_value_info("inside", TensorProto.FLOAT, None)],
+        )
+        for name in ("then", "else")
+    ]
+    graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    graph.node[-1].CopyFrom(
+        helper.make_node("If", ["yes"], ["features"], then_branch=branches[0], else_branch=branches[1])
+    )
+    inside = onnx_model.load(save(made, tmp_path / "b.onnx"), SIDE)
+    np.testing.assert_allclose(predict(inside, pictures), predict(plain, pictures), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_that_are_listed_as_inputs_too_are_none(tmp_path: Path) -> None:
+    made = network()
+    listed = [helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in made.graph.initializer]
+    made.graph.input.extend(listed)
+    assert onnx_model.load(save(made, tmp_path / "a.onnx"), SIDE).width == WIDTH
+
+
+def test_a_layer_of_any_shape_is_flat(tmp_path: Path) -> None:
+    made = network()
+    made.graph.node.append(helper.make_node("Squeeze", ["features"], ["vector"]))
+    assert onnx_model.load(save(made, tmp_path / "a.onnx"), SIDE, layer="vector").width == WIDTH
+
+
+def test_a_network_that_is_mapped_from_a_file_says_the_same(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    model = onnx_model.load(save(network(), tmp_path / "a.onnx"), SIDE)
+    (tmp_path / model.blob_name).write_bytes(model.graph)
+    mapped = np.memmap(tmp_path / model.blob_name, np.uint8, mode="c")
+    assert (ENGINE.load(mapped, model.recipe, 8, 1)(pictures) == predict(model, pictures)).all()
+
+
+def test_a_width_that_depends_on_the_picture_ends_the_job_with_a_line(tmp_path: Path) -> None:
+    made = network()
+    made.graph.node.append(helper.make_node("NonZero", ["rectified"], ["places"]))
+    made.graph.node.append(helper.make_node("Cast", ["places"], ["numbers"], to=TensorProto.FLOAT))
+    model = onnx_model.load(save(made, tmp_path / "a.onnx"), SIDE, layer="numbers")
+    with pytest.raises(UsageError, match=f"the network made .* features of a picture, and {model.width} of others"):
+        predict(model, np.zeros((1, SIDE, SIDE, 3), np.uint8))
+
+
+def test_the_only_output_by_its_name_is_the_same_model(tmp_path: Path) -> None:
+    said = save(network(), tmp_path / "a.onnx")
+    model = onnx_model.load(said, SIDE)
+    assert onnx_model.load(said, SIDE, layer="features").id == model.id == onnx_model.id_of(said, model.recipe)
+    assert model.recipe.neutral == (124, 116, 104)
+
+
 def test_what_is_said_of_a_picture_depends_on_nothing_beside_it(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
     model = onnx_model.load(save(network(), tmp_path / "a.onnx"), SIDE)
     whole = predict(model, pictures)
@@ -83,6 +168,22 @@ def without(change: Callable[[Any], object], **options: Any) -> Any:
     return made
 
 
+def asks_for_weights(graph: Any) -> None:
+    graph.input.append(helper.make_tensor_value_info("dense", TensorProto.FLOAT, graph.initializer[1].dims))
+    del graph.initializer[1]
+
+
+def draws_at_random(graph: Any) -> None:
+    graph.node[-1].output[0] = "steady"
+    graph.node.append(helper.make_node("RandomNormalLike", ["steady"], ["features"]))
+
+
+def from_the_future() -> Any:
+    made = network()
+    made.ir_version = 99
+    return made
+
+
 def far_away(tensor: Any) -> None:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
@@ -101,11 +202,7 @@ def with_constant() -> Any:
 
 
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "two inputs": (
-        without(lambda graph: graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))),
-        {},
-        "it has 2 inputs",
-    ),
+    "two inputs": (without(asks_for_weights), {}, "it has 2 inputs"),
     "bytes": (network(kind=TensorProto.UINT8), {}, r"its input is uint8 \(\?, 3, \?, \?\); it must be float32"),
     "no pictures": (network(("n", 1, 32, 32)), {}, r"its input is float32 \(\?, 1, 32, 32\); it must be"),
     "a vector": (network(("n", 3)), {}, r"its input is float32 \(\?, 3\); it must be"),
@@ -113,7 +210,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "not square": (network((1, 3, 32, 48)), {}, "only square pictures are made"),
     "no size": (network(), {"size": None}, "it takes pictures of any size: say which with --size"),
     "another size": (network((1, 3, 48, 48)), {}, "it takes pictures of 48 x 48 pixels, not of --size 32"),
-    "too small for it": (network(), {"size": 4}, "--size 4: possible are 8 to 2048 pixels"),
+    "too small": (network(), {"size": 4}, "--size 4: possible are 8 to 1024 pixels"),
     "no such layer": (network(), {"layer": "rectifed"}, "no tensor is named --layer rectifed; there are .*rectified"),
     "several outputs": (
         without(lambda graph: graph.output.append(helper.make_tensor_value_info("flat", TensorProto.FLOAT, None))),
@@ -137,8 +234,12 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "it does not compute",
     ),
-    "no spread": (network(), {"std": (1.0, 0.0, 1.0)}, "--std 1,0,1: each must be more than 0"),
-    "no mean": (network(), {"mean": (np.nan, 0.0, 1.0)}, "--mean .*three numbers"),
+    "no spread": (network(), {"std": (1.0, 0.0, 1.0)}, r"--std 1\.0,0\.0,1\.0: three numbers from 1e-09 to 1e\+09"),
+    "no mean": (network(), {"mean": (np.nan, 0.0, 1.0)}, "--mean nan,.*: three numbers from -1e"),
+    "a mean that no float is": (network(), {"mean": (10**400, 0, 0)}, "--mean 1000.*: three numbers from -1e"),
+    "half a letter": (network(), {"layer": "\ud800"}, "no tensor is named"),
+    "at random": (without(draws_at_random), {}, "it makes other features of the same picture each time"),
+    "from the future": (from_the_future(), {}, "it does not compute: .*Unsupported model IR version: 99"),
 }
 
 
@@ -178,7 +279,7 @@ def options(**given: Any) -> Namespace:
 
 
 def test_options_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(UsageError, match="--size says how the network of --model onnx:FILE"):
+    with pytest.raises(UsageError, match="--size goes with --model onnx:FILE"):
         job.load_network(options(size=SIDE, weights="seeded"))
     with pytest.raises(UsageError, match="has weights and a precision of its own"):
         job.load_network(options(model="onnx:a.onnx", precision="int8"))
@@ -186,6 +287,8 @@ def test_options_that_do_not_go_together_are_refused() -> None:
     parser.add_network()
     with pytest.raises(UsageError, match=r"'a\.onnx' does not begin with onnx:"):
         parser.parse_args(["--model", "a.onnx"])
+    with pytest.raises(UsageError, match="--model onnx:: the place of a file is missing"):
+        onnx_model.load("onnx:")
     with pytest.raises(UsageError, match="'1,2': three numbers with commas"):
         onnx_model.channels("1,2")
 
