@@ -16,9 +16,7 @@ def main() -> None:
         "OUTPUT/thresholds.json for deduplicate, OUTPUT/calibration.html, a page, and OUTPUT/calibration.json.",
     )
     parser.add_argument("--features", required=True, metavar="URI", help="a table of features made by extract")
-    parser.add_argument(
-        "--table", metavar="URI", help="the table made by ingest; not needed where the images are still at their paths"
-    )
+    parser.add_table()
     parser.add_argument("--output", required=True, metavar="DIR", help="where the thresholds go")
     parser.add_argument(
         "--sample", type=job.positive, default=Wish.sample, metavar="N", help="images altered (default: %(default)s)"
@@ -47,6 +45,7 @@ def main() -> None:
     parser.add_argument(
         "--minkowski-p", type=float, default=Wish.p, metavar="P", help="the order of Minkowski (default: %(default)g)"
     )
+    parser.add_views("images")
     parser.add_format()
     parser.add_made()
     parser.add_argument("--network-precision", choices=PRECISIONS, help="needed where FEATURES was made in several")
@@ -60,6 +59,7 @@ def main() -> None:
         votes=options.votes,
         duplicates=options.duplicates,
         p=options.minkowski_p,
+        views=options.views,
     )
     wish.check()
     chosen = models.choose(wish.features, options.weights, options.network_precision, options.model)

@@ -24,10 +24,11 @@ def main() -> None:
         help="without a calibration: how many of the five distances must be within the default thresholds "
         f"(default: {thresholds.DEFAULT_VOTES})",
     )
-    parser.add_argument(
-        "--against", metavar="URI", help="features of other images, which stay: find what is there already"
-    )
+    parser.add_argument("--against", metavar="URI", help="features of other images, which stay: find what is there")
     parser.add_argument("--model", metavar="ID", help="whose features, where the table has those of several models")
+    parser.add_views("images", "as many as the thresholds were made for")
+    parser.add_table()
+    parser.add_argument("--weights", metavar="SOURCE", help="where the network is now, if it moved: views need it")
     parser.add_argument(
         "--search",
         choices=search.WAYS,
@@ -57,6 +58,9 @@ def main() -> None:
         thresholds=within,
         against=options.against,
         model=options.model,
+        views=options.views,
+        table=options.table,
+        weights=options.weights,
         way=options.search,
         policy=keepers.Policy(tuple(options.prefer), tuple(options.protect), tuple(options.keep)),
         format=options.format,

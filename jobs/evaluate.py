@@ -16,9 +16,7 @@ def main() -> None:
         "metrics agree; and OUTPUT/evaluation.json.",
     )
     parser.add_argument("--features", required=True, metavar="URI", help="a table of features made by extract")
-    parser.add_argument(
-        "--table", metavar="URI", help="the table made by ingest; not needed where the images are still at their paths"
-    )
+    parser.add_table()
     parser.add_argument("--output", required=True, metavar="DIR", help="where the figures go")
     parser.add_argument(
         "--originals",
@@ -36,7 +34,7 @@ def main() -> None:
     parser.add_argument(
         "--minkowski-p", type=float, default=Wish.p, metavar="P", help="the order of Minkowski (default: %(default)g)"
     )
-    parser.add_views()
+    parser.add_views("the image")
     parser.add_format()
     parser.add_model()
     options = parser.options()

@@ -41,7 +41,7 @@ def main() -> None:
         metavar="P",
         help="the order of the Minkowski distance (default: %(default)g)",
     )
-    parser.add_views()
+    parser.add_views("the query")
     for name, says in (
         ("--focus", "only this part of the query counts: pixels, or fractions of its width and height; give several"),
         ("--ignore", "this part of the query does not count: it is painted over; give several"),

@@ -6,9 +6,9 @@ The modules follow the data, and each imports only what stands before it:
   `storage` (files in and out), `listing` (which there are), `members` and `packing` (what is in a tar or a zip),
   `archives` (members are files too), `parts`, `transactions` and `formats` (how tables lie on a storage), `claims` (one
   run at a time), `notes` (what is kept beside tables),
-  `distances` (the five metrics), `tables` (what jobs pass to each other), `thresholds` (how near is near), `delivery`
-  (how what the driver holds reaches the workers), `progress` (how far a job is), `batches` and `rounds` (how rows go
-  through workers and jobs), `views` (flips and turns), `edits` (altered copies), `page` (what all pages look like),
+  `distances` (the five metrics), `tables` (what jobs pass to each other), `views` (flips and turns), `thresholds` (how
+  near is near), `delivery` (how what the driver holds reaches the workers), `progress` (how far a job is), `batches`
+  and `rounds` (how rows go through workers and jobs), `edits` (altered copies), `page` (what all pages look like),
   `drawings`;
 - from a bucket to vectors: `files` (listed and read), `given` (a table of others), `images` (a bucket becomes a
   table), `digests` (which images are equal), `excess` (what a file makes decoders do), `pixels` (bytes become a
@@ -21,10 +21,10 @@ The modules follow the data, and each imports only what stands before it:
 - a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`
   and `calibration_page` (what is shown), `calibration` (from end to end);
 - an evaluation: `ranks` (what is found among what), `evaluation_page`, `evaluation` (from end to end);
-- a deduplication: `contents` (exact copies), `sketches` (which pairs cannot be near), `candidates` (the others),
-  `pairs` (those that are), `groups`, `search` (all near pairs of a lake), `keepers` (which file stays),
-  `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the next run must know), `deduplication`
-  (from end to end);
+- a deduplication: `contents` (exact copies), `groups`, `turned` (contents in other views), `sketches` (which pairs
+  cannot be near), `candidates` (the others), `pairs` (those that are), `search` (all near pairs of a lake), `keepers`
+  (which file stays), `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the next run must know),
+  `deduplication` (from end to end);
 - the edge: `releases` (of Spark), `console`, `counters` (what was counted, as a table and as JSON), `job` (what all
   jobs do alike), `notebook` (what all notebooks do), `demo` (altered copies, hidden and looked for).
 """

@@ -16,7 +16,6 @@ from dedup import (
     images,
     limits,
     neighbours,
-    progress,
     results,
     storage,
     tables,
@@ -42,6 +41,7 @@ class Wish:
     votes: int = DEFAULT_VOTES
     duplicates: float = 0.01  #: true pairs for each image of the lake
     p: float = DEFAULT_P
+    views: int = 1  #: in how many views images are compared: one of `views.COUNTS`
 
     def check(self) -> None:
         """Make sure that it can be fulfilled.
@@ -86,17 +86,24 @@ def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Ca
     table = formats.located(wish.table) if wish.table else location
     tables.require(table, "images")
     images.require_finished(table)
-    with progress.step(spark, "calibrate: neighbours"):
-        sample = neighbours.draw(spark, location, made, wish.sample, wish.p)
-    altered, _ = copies.measure(spark, table, sample.sha256, network, wish.p, "calibrate")
+    sample, altered = copies.sampled(
+        spark, location, table, made, network, wish.sample, wish.p, "calibrate", wish.views
+    )
     measured = Measured(sample.images, sample.distance, sample.named, altered)
     found = limits.calibrate(measured, wish.precision, wish.votes, wish.duplicates)
-    thresholds = Thresholds(made.model, wish.votes, found.within, _made(found, made), wish.p)
+    thresholds = Thresholds(made.model, wish.votes, found.within, _made(found, made), wish.p, wish.views)
     notes = [*limits.notes(found), *filter(None, [made.note])]
     others = choices.choices(measured, wish.precision, wish.votes, wish.duplicates)
     page = calibration_page.render(thresholds, found, notes, measured, neighbours.pairs(sample, wish.p), others)
     storage.write(f"{output}/calibration.html", page.encode())
-    figures = {"model": made.model, "weights": made.weights, "p": wish.p, "notes": notes, **asdict(found)}
+    figures = {
+        "model": made.model,
+        "weights": made.weights,
+        "p": wish.p,
+        "views": wish.views,
+        "notes": notes,
+        **asdict(found),
+    }
     figures["choices"] = [asdict(choice) for choice in others]
     storage.write(f"{output}/calibration.json", (json.dumps(figures, indent=2) + "\n").encode())
     thresholds.save(f"{output}/thresholds.json")  # the last: where it is, the others are

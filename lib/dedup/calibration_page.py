@@ -15,6 +15,7 @@ from dedup.distances import METRICS
 from dedup.drawings import histogram
 from dedup.limits import Calibration, Interval, Measured
 from dedup.thresholds import Thresholds
+from dedup.views import first_views
 
 COPIES, NEAREST, CHANCE = "copies", "nearest", "chance"
 """The kinds of pairs: an image and its copy, an image and its nearest different ones, two images taken at random."""
@@ -98,6 +99,7 @@ def _facts(thresholds: Thresholds, calibration: Calibration) -> dict[str, str]:
         "Model": thresholds.model,
         "Images": f"{calibration.images:,} different ones, {pairs:,} pairs",
         "Sample": f"{calibration.sample:,} images, each altered in {len(calibration.recall)} ways",
+        "Views of each": ", ".join(first_views(thresholds.views)),
         "Precision asked for": f"{calibration.precision:g}, if there are {calibration.duplicates:g} true pairs "
         f"an image, {true_pairs:,.3g} in all",
         "False pairs allowed": f"{calibration.rate * pairs:.3g} in the whole lake, {calibration.rate:.2g} of all pairs",

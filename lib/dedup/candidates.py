@@ -23,6 +23,7 @@ from pyspark.sql import functions as F
 from dedup import delivery, listing, rounds, stores, vectors
 from dedup.batches import batched, ddl
 from dedup.sketches import Candidates, Doubles, Floats, Sketches, encode, products
+from dedup.views import LONGEST
 
 BLOCK = 8192
 """The most rows of a block."""
@@ -240,7 +241,7 @@ def _read(path: str) -> Sketches:
         table = pyarrow.parquet.read_table(name, filesystem=where, columns=_BLOCK_COLUMNS, partitioning=None)
     block = table.combine_chunks()
     codes = block.column("code").combine_chunks() if block.num_rows else pa.array([], pa.binary())
-    hashes = np.array(block.column("sha256").to_pylist(), "S64")
+    hashes = np.array(block.column("sha256").to_pylist(), f"S{LONGEST}")
     numbers = [block.column(name).to_numpy() for name in ("length", "total", "label")]
     return Sketches(hashes, _codes(codes), *numbers)
 
@@ -254,7 +255,8 @@ def _search(batches: Iterator[pa.RecordBatch], todo: Any, limit: Doubles, most: 
             for file in task.columns:
                 candidates.add(_read(file), same=file == task.rows)
             row, other = candidates.pairs()
-            yield _batch([rows.sha256[row].astype("U64"), other.astype("U64"), candidates.count[row]], _FOUND)
+            names = [found.astype(f"U{LONGEST}") for found in (rows.sha256[row], other)]
+            yield _batch([*names, candidates.count[row]], _FOUND)
 
 
 def search(spark: SparkSession, todo: list[Task], limit: Doubles, folder: str, most: int = MOST) -> DataFrame:

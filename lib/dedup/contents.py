@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -84,9 +85,17 @@ def _files(spark: SparkSession, location: str, model: str) -> DataFrame:
     return listed.join(described, "sha256").select("path", "length", "modified", *described.columns)
 
 
-def vectors(spark: SparkSession, locations: dict[str, bool], model: str) -> DataFrame:
-    """Return the rows of features of all locations, which `vectors` reads; a content of two locations has two rows."""
-    found = [_described(spark, location, model) for location in locations]
+def vectors(spark: SparkSession, locations: dict[str, bool], model: str, others: Sequence[DataFrame] = ()) -> DataFrame:
+    """Return the rows of features of all locations, which `vectors` reads; a content of two locations has two rows.
+
+    Parameters
+    ----------
+    locations, model
+        As of `files`.
+    others
+        Rows of features of somewhere else, that come with them.
+    """
+    found = [*(_described(spark, location, model) for location in locations), *others]
     addressed = all(set(ADDRESS) <= set(rows.columns) for rows in found)
     columns = ["sha256", "features", "bucket", *(ADDRESS if addressed else ())]
     found = [rows.select(*columns) for rows in found]

@@ -13,13 +13,16 @@ from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import features, images, pixels, progress, rounds
+from dedup import features, images, neighbours, pixels, progress, rounds
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
 from dedup.errors import Reject
 from dedup.features import Task
 from dedup.model import Model
+from dedup.models import Made
+from dedup.neighbours import Sample
+from dedup.queries import Queries
 from dedup.views import VIEWS, first_views
 
 SIDE = 1024
@@ -118,3 +121,39 @@ def measure(
             counts = rounds.counted(todo)
         rounds.run(todo, counts, work, job)
     return measured, seen
+
+
+def sampled(
+    spark: SparkSession,
+    location: str,
+    table: str,
+    made: Made,
+    model: Model,
+    size: int,
+    p: float,
+    job: str,
+    views: int,
+) -> tuple[Sample, NDArray[np.float64]]:
+    """Draw images of a lake, and return them with their neighbours, and the distances of their copies.
+
+    Parameters
+    ----------
+    location, made, size
+        As of `neighbours.draw`.
+    table, model, p, job
+        As of `measure`.
+    views
+        How many views there are of each image: all distances are the smallest over them.
+    """
+    if views == 1:
+        with progress.step(spark, f"{job}: neighbours"):
+            sample = neighbours.draw(spark, location, made, size, p)
+        return sample, measure(spark, table, sample.sha256, model, p, job)[0]
+    altered = np.empty(0)
+
+    def alter(drawn: Sequence[str]) -> Queries:
+        nonlocal altered
+        altered, seen = measure(spark, table, drawn, model, p, job, views)
+        return Queries(tuple(drawn), seen.reshape(-1, seen.shape[-1]), first_views(views))
+
+    return neighbours.draw(spark, location, made, size, p, alter), altered

@@ -127,6 +127,9 @@ def deduplicated(done: Deduplicated) -> Counts:
         Sum("pairs measured", done.found.measured),
         Sum("bytes saved", counts["saved"]),
     ]
+    if done.turned:
+        made = {"made": done.turned.made, "made before": done.turned.known, "not readable": done.turned.lacking}
+        sums.insert(3, Sum("seen in views", done.turned.contents, made))
     return Counts(sums, others.reasons, done.compared)
 
 

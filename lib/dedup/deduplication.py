@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -21,6 +22,7 @@ from dedup import (
     formats,
     gallery,
     groups,
+    images,
     keepers,
     manifest,
     models,
@@ -33,12 +35,16 @@ from dedup import (
     stores,
     summary,
     tables,
+    turned,
     vectors,
+    views,
 )
 from dedup import state as states
 from dedup.claims import Claim
 from dedup.errors import UsageError
+from dedup.model import Model
 from dedup.summary import Deduplicated, Request
+from dedup.turned import Turned
 
 _SAMPLE = 1024  # vectors to which the axes of sketches are fitted
 _FORMAT = 1  # of the state, sketches and pairs that a run leaves: those of another one are made anew
@@ -52,14 +58,12 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
     Raises
     ------
     UsageError
-        If there are no features, the thresholds are another model's, the output cannot be written, or another run
-        writes there.
+        If there are no features, the thresholds are another model's or for fewer views, the network that views need
+        cannot be had any more, the output cannot be written, or another run writes there.
     RuntimeError
         If the counts do not add up.
     """
-    keepers.check(request.policy)
-    if request.way not in {None, *search.WAYS}:
-        raise UsageError(f"--search {request.way}: possible are {', '.join(search.WAYS)}")
+    request.check()
     output = formats.folder(request.output)
     locations = {formats.located(request.features): True}
     if request.against:
@@ -69,10 +73,13 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
     if output in locations:
         raise UsageError(f"{output}: the output needs another place than the features")
     model = _model(request, list(locations))
+    if request.table and request.seen > 1:
+        tables.require(formats.located(request.table), "images")
+        images.require_finished(formats.located(request.table))
     storage.require_writable(output)
     with claims.claimed(output, "deduplicate") as claim, delivery.described(spark, "deduplicate"):
         formats.begin(output, request.format)
-        tables.sweep(output, "manifest", "merges", "pairs", "sketches")
+        tables.sweep(output, "manifest", "merges", "pairs", "sketches", "views")
         for name in storage.names(output):
             if name.startswith("_scratch-"):  # of a run that was killed
                 storage.delete(f"{output}/{name}")
@@ -109,6 +116,11 @@ def _model(request: Request, locations: list[str]) -> str:
     return model
 
 
+def _network(request: Request, model: str) -> Model:
+    """Return the network that made the features."""
+    return models.again(formats.located(request.features), model, request.weights)
+
+
 class _Run:
     """One run: what its steps share."""
 
@@ -126,12 +138,21 @@ class _Run:
         self._claim = claim
         self._spark, self._request, self._output, self._folder = spark, request, output, folder
         self._files, self._model = files, model
-        self._vectors = contents.vectors(spark, locations, model)
+        with progress.step(spark, "deduplicate: exact copies"):
+            self._exact = groups.kept(
+                files.groupBy(F.col("exact").alias("sha256")).agg(F.every("own").alias("own")), f"{folder}/exact"
+            )
+        self._turned, seen = None, []
+        if request.seen > 1:
+            self._turned, rows = self._turn(list(locations))
+            seen.append(rows)
+        self._vectors = contents.vectors(spark, locations, model, seen)
         settings = {
             "format": _FORMAT,
             "model": model,
             "thresholds": asdict(request.thresholds),
             "way": request.way,
+            "views": request.seen,
             "against": list(locations)[1:],
         }
         before = states.load(output)
@@ -142,10 +163,26 @@ class _Run:
                 axes = sketches.fit(_sample(self._vectors))
             self._state = states.State(0 if before is None else before.run, settings, (), "", False, axes)
             self._state.save(output)  # from now on, what was compared under other settings counts for nothing
-        with progress.step(spark, "deduplicate: exact copies"):
-            self._exact = groups.kept(
-                files.groupBy(F.col("exact").alias("sha256")).agg(F.every("own").alias("own")), f"{folder}/exact"
-            )
+
+    def _turn(self, locations: list[str]) -> tuple[Turned, DataFrame]:
+        """Make the views of exact sets that are not there yet, and return the features of all.
+
+        From then on the views are sets too, which are only compared with.
+        """
+        request, output, model = self._request, self._output, self._model
+        places = [formats.located(request.table or request.features), *locations[1:]]
+        network = partial(_network, request, model)
+        folder = f"{self._folder}/views"
+        made = turned.make(self._exact, request.seen, places, output, model, network, self._claim, folder)
+        rows = turned.there(self._spark, output, model, request.seen)
+        names = rows.select("sha256").distinct().withColumn("own", F.lit(False))
+        there = names.join(
+            self._exact.select(F.col("sha256").alias("content")),
+            views.content("sha256") == F.col("content"),
+            how="left_semi",
+        )
+        self._exact = groups.kept(self._exact.unionByName(there), f"{self._folder}/turned")
+        return made, rows
 
     def _holds(self, before: states.State) -> bool:
         """Tell whether what an earlier run left is there, and can be added to."""
@@ -162,7 +199,7 @@ class _Run:
             parts, compared = self._sketched()
         with rounds.held(self._live(parts)) as live:
             with self._step("count sketches"):
-                count = live.count()
+                count = live.where(_plain()).count()
             found = search.Search(
                 live.where("code is not null"),
                 self._vectors,
@@ -176,10 +213,12 @@ class _Run:
                 part = tables.replace(near, self._output, "pairs")
                 near_part = part if tables.holds(self._spark, self._output, "pairs", [part]) else ""  # no rows, no part
                 parts = self._settled(live, parts)
-                first = live.groupBy("vector").agg(F.min("sha256").alias("first"))
-                stands = groups.kept(live.join(first, "vector").select("sha256", "first"), f"{self._folder}/stands")
+                first = live.groupBy("vector").agg(views.first().alias("first"))
+                stood = live.join(first, "vector").select("sha256", F.col("first.sha256").alias("first"))
+                stands = groups.kept(stood, f"{self._folder}/stands")
         with self._step("groups and manifest"):
-            counts = self._manifest(stands)
+            of_contents = self._near()
+            counts = self._manifest(of_contents, stands)
         cut = self._state.cut or bool(found.hot)
         replace(self._state, run=self._state.run + 1, parts=parts, pairs=near_part, cut=cut).save(self._output)
         for name in ("sketches", "pairs", "manifest"):
@@ -191,10 +230,9 @@ class _Run:
         with self._step("page"):
             shown = gallery.collect(self._spark, written, self._request.thresholds.votes, self._files)
             page = f"{self._output}/report.html"
-            done = Deduplicated(self._model, counts, others, count, compared, found, shown, page)
-            near_pairs = tables.read(self._spark, self._output, "pairs").count()
+            done = Deduplicated(self._model, counts, others, count, compared, found, shown, page, self._turned)
             hot = summary.hot(self._files, found)
-            storage.write(page, summary.page(self._request, done, near_pairs, hot).encode())
+            storage.write(page, summary.page(self._request, done, of_contents.count(), hot).encode())
         return done
 
     def _step(self, what: str) -> AbstractContextManager[None]:
@@ -221,7 +259,7 @@ class _Run:
             for rows in vectors.chosen(self._vectors, fresh.select("sha256")):
                 made = candidates.sketch(rows, self._state.axes).join(fresh, "sha256")
                 parts.append(tables.append(made, self._output, "sketches"))
-            return tuple(parts), fresh.count()
+            return tuple(parts), fresh.where(_plain()).count()
 
     def _live(self, parts: tuple[str, ...]) -> DataFrame:
         """Return the sketches of the exact sets that there are now, and whether they have to be compared."""
@@ -248,7 +286,7 @@ class _Run:
         """
         if not self._state.pairs:
             return self._spark.createDataFrame([], tables.SCHEMAS["pairs"])
-        first = live.groupBy("vector").agg(F.min("sha256").alias("first"), F.max("own").alias("own"))
+        first = live.groupBy("vector").agg(views.first()["sha256"].alias("first"), F.max("own").alias("own"))
         last = tables.read(self._spark, self._output, "sketches").where(F.col("part").isin(*self._state.parts))
         names = last.select("sha256", "vector").distinct().join(first, "vector").select("sha256", "first", "own")
         left, right = names.toDF("sha256_l", "left", "own_l"), names.toDF("sha256_r", "right", "own_r")
@@ -258,12 +296,21 @@ class _Run:
             {"sha256_l": F.least("left", "right"), "sha256_r": F.greatest("left", "right")}
         ).select(*tables.SCHEMAS["pairs"].names)
 
-    def _manifest(self, stands: DataFrame) -> dict[str, int]:
+    def _near(self) -> DataFrame:
+        """Return the near pairs of contents, as a table."""
+        found = self._of_contents(tables.read(self._spark, self._output, "pairs"))
+        return groups.kept(found, f"{self._folder}/near") if self._turned else found
+
+    def _of_contents(self, rows: DataFrame) -> DataFrame:
+        """Return pairs of contents and of views as pairs of contents: what a manifest is made of."""
+        return pairs.of_contents(rows) if self._turned else rows.withColumn("view", F.lit(0))
+
+    def _manifest(self, near: DataFrame, stands: DataFrame) -> dict[str, int]:
         """Write the manifest and what merged; return the counts, which add up before any of it is seen."""
         previous = tables.read(self._spark, self._output, "manifest") if self._state.run else None
         rows, merges = manifest.build(
             self._files,
-            tables.read(self._spark, self._output, "pairs"),
+            near,
             self._request.thresholds,
             self._request.policy,
             self._verify(stands),
@@ -284,13 +331,16 @@ class _Run:
         return counts
 
     def _verify(self, stands: DataFrame) -> Callable[[DataFrame], DataFrame]:
-        """Return what measures pairs: those of contents with the same vectors once, and those of one vector not."""
+        """Return what measures pairs of contents, in all views that there are.
+
+        Those of contents with the same vectors are measured once, and those of one vector not.
+        """
         folder = f"{self._folder}/verify"
 
         def verify(asked: DataFrame) -> DataFrame:
             left, right = stands.toDF("sha256_l", "left"), stands.toDF("sha256_r", "right")
             least, greatest = F.least("left", "right").alias("least"), F.greatest("left", "right").alias("greatest")
-            joined = asked.distinct().join(left, "sha256_l").join(right, "sha256_r")
+            joined = pairs.in_views(asked.distinct(), self._request.seen).join(left, "sha256_l").join(right, "sha256_r")
             named = groups.kept(joined.select("sha256_l", "sha256_r", least, greatest), f"{folder}/asked")
             apart = groups.kept(
                 named.where("least < greatest").select("least", "greatest").distinct(), f"{folder}/apart"
@@ -302,7 +352,7 @@ class _Run:
                 measured.withColumnsRenamed({"sha256_l": "least", "sha256_r": "greatest"}), ["least", "greatest"]
             ).drop("least", "greatest")
             equal = named.where("least = greatest").select("sha256_l", "sha256_r", *pairs.equal())
-            return of_apart.unionByName(equal)
+            return self._of_contents(of_apart.unionByName(equal))
 
         return verify
 
@@ -323,6 +373,11 @@ def _unobeyed(rows: DataFrame) -> DataFrame:
     """
     texts = [field.name for field in rows.schema if field.dataType == T.StringType()]
     return rows.withColumns({name: F.regexp_replace(name, r"^(?=[=+\-@\t\r\n＝＋－＠])", "'") for name in texts})
+
+
+def _plain() -> Column:
+    """Tell whether a row is of a content as it is."""
+    return views.number("sha256") == 0
 
 
 def _sample(rows: DataFrame) -> NDArray[np.float32]:

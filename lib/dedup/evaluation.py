@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -29,9 +29,7 @@ from dedup.errors import UsageError
 from dedup.limits import Interval, Measured
 from dedup.model import Model
 from dedup.models import Made
-from dedup.queries import Queries
 from dedup.ranks import ALL, POLL, Agreement, Copies, Curve, Others
-from dedup.views import first_views
 
 
 @dataclass(frozen=True)
@@ -152,20 +150,9 @@ def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hi
     table = formats.located(wish.table) if wish.table else location
     tables.require(table, "images")
     images.require_finished(table)
-    names = first_views(wish.views)
-    altered, seen = np.empty(0), np.empty(0, np.float32)
-
-    def alter(drawn: Sequence[str]) -> Queries:
-        nonlocal altered, seen
-        altered, seen = copies.measure(spark, table, drawn, network, wish.p, "evaluate", wish.views)
-        return Queries(tuple(drawn), seen.reshape(-1, seen.shape[-1]), names)
-
-    if len(names) > 1:
-        sample = neighbours.draw(spark, location, made, wish.originals, wish.p, alter)
-    else:
-        with progress.step(spark, "evaluate: neighbours"):
-            sample = neighbours.draw(spark, location, made, wish.originals, wish.p)
-        alter(sample.sha256)
+    sample, altered = copies.sampled(
+        spark, location, table, made, network, wish.originals, wish.p, "evaluate", wish.views
+    )
     read = np.asarray(~np.isnan(altered).any(axis=(1, 2)))
     if not read.any():
         raise UsageError("none of the images of the sample can be read: give the table that has them by --table")

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, delivery, engines, files, images, models, onnx_model, pixels, rounds, tables
+from dedup import archives, delivery, engines, files, images, models, onnx_model, pixels, rounds, tables, views
 from dedup.arithmetic import Arithmetic
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
@@ -24,6 +26,7 @@ from dedup.model import Model
 from dedup.models import Made
 from dedup.onnx_model import Recipe
 from dedup.quiet import quiet
+from dedup.views import VIEWS
 
 STAGES = ("fetch", "decode")
 """Where a content can fail after it has a hash: its bytes are read again, if no table holds them, and decoded."""
@@ -113,8 +116,8 @@ def fetch(sha256: str, path: str, other: str) -> bytes:
         return fetch(sha256, other, other)
 
 
-def _look(row: dict[str, Any], side: int) -> tuple[dict[str, Any], pixels.Picture | None]:
-    """Return what is known of a content, and its picture unless it has to be rejected."""
+def _look(row: dict[str, Any], side: int) -> list[tuple[dict[str, Any], NDArray[np.uint8] | None]]:
+    """Return what is known of each wanted view of a content, and the pixels of it; of a reject one row without any."""
     known = {name: row[name] for name in ("sha256", "path", "bucket")}
     stage = "fetch"
     try:
@@ -124,9 +127,12 @@ def _look(row: dict[str, Any], side: int) -> tuple[dict[str, Any], pixels.Pictur
         stage = "decode"
         picture = pixels.decode(content, side)
     except Reject as reject:
-        return known | files.rejected(stage, reject), None
-    shown = {"width": picture.width, "height": picture.height, "format": picture.format, "pixels": picture.digest}
-    return known | shown | files.rejected(stage, None), picture
+        return [(known | files.rejected(stage, reject), None)]
+    known |= {"width": picture.width, "height": picture.height, "format": picture.format}
+    known |= files.rejected(stage, None)
+    if row.get("views") is None:
+        return [(known | {"pixels": picture.digest}, picture.pixels)]
+    return [(known | {"sha256": name}, VIEWS[views.parsed(name)[1]](picture.pixels)) for name in row["views"]]
 
 
 def _bytes(row: dict[str, Any]) -> int:
@@ -136,9 +142,10 @@ def _bytes(row: dict[str, Any]) -> int:
 def _extract(batches: Iterator[pa.RecordBatch], task: Task) -> Iterator[pa.RecordBatch]:
     """Bytes in, features or a reason out, in order. Decoding goes ahead in threads while the network computes."""
     known: list[dict[str, Any]] = []
-    pictures: list[pixels.Picture] = []
+    pictures: list[NDArray[np.uint8]] = []
     batch_size = engine(task.arithmetic).batch_size
-    for row, picture in ahead(partial(_look, side=task.side), each_row(batches), cores(), 2 * batch_size, _bytes):
+    looked = ahead(partial(_look, side=task.side), each_row(batches), cores(), 2 * batch_size, _bytes)
+    for row, picture in chain.from_iterable(looked):
         known.append(row)
         if picture is not None:
             pictures.append(picture)
@@ -149,11 +156,11 @@ def _extract(batches: Iterator[pa.RecordBatch], task: Task) -> Iterator[pa.Recor
         yield _described(known, pictures, task)
 
 
-def _described(known: list[dict[str, Any]], pictures: list[pixels.Picture], task: Task) -> pa.RecordBatch:
+def _described(known: list[dict[str, Any]], pictures: list[NDArray[np.uint8]], task: Task) -> pa.RecordBatch:
     """Return rows with the features of their pictures; those that have none, as they are."""
     vectors: Iterator[bytes] = iter(())
     if pictures:
-        found = network(task)(np.stack([picture.pixels for picture in pictures]))
+        found = network(task)(np.stack(pictures))
         vectors = (vector.astype("<f4", copy=False).tobytes() for vector in found)
     rows = [row if row["reason"] else row | {"features": next(vectors)} for row in known]
     return record_batch(rows, _DESCRIBED)
@@ -166,11 +173,13 @@ def describe(rows: DataFrame, task: Task) -> DataFrame:
     ----------
     rows
         Columns sha256, path, other, bucket and content; where content is null, the bytes are read from the path, or
-        from the other one.
+        from the other one. With a column `views`, what is described instead of each content are these views of it, by
+        name: its image is decoded once.
     task
         What makes the features.
     """
-    given = rows.select("sha256", "path", "other", "bucket", "content")
+    wanted = [name for name in rows.columns if name == "views"]
+    given = rows.select("sha256", "path", "other", "bucket", "content", *wanted)
     return given.mapInArrow(partial(_extract, task=task), ddl(_DESCRIBED))
 
 
@@ -215,13 +224,13 @@ class Source:
         Parameters
         ----------
         rows
-            Columns sha256, path, part, other and bucket, as `files_of` gives them.
+            Columns sha256, path, part, other and bucket, as `files_of` gives them, and any others.
         first, last
             The round's buckets.
         """
         if self._has_bytes:
             # The few paths of a round go to the bytes, never the bytes to the paths.
-            chosen = F.broadcast(rows.select("path", "part", "other"))
+            chosen = F.broadcast(rows.drop("sha256", "bucket"))
             return self._images.where(F.col("bucket").between(first, last)).join(chosen, ["path", "part"])
         return rounds.spread(rows).withColumn("content", F.lit(None).cast("binary"))
 

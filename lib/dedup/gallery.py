@@ -157,7 +157,9 @@ class _Shown:
         image: dict[str, Any] = {name: known.get(name) for name in ("width", "height", "format")}
         if row is None:
             return File(path, "against", sha256=known.get("sha256"), length=known.get("length"), **image)
-        said = {name: row[name] for name in ("action", "reason", "method", "keeper", "sha256", "length", "score")}
+        said = {
+            name: row[name] for name in ("action", "reason", "method", "keeper", "sha256", "length", "score", "view")
+        }
         measured = row["method"] == "near" and row["votes"] is not None
         distances = {metric: row[metric] for metric in METRICS} if measured else {}
         return File(path, votes=row["votes"], distances=distances, **said, **image)

@@ -79,15 +79,31 @@ class Parser(argparse.ArgumentParser):
             f"'{following.EVERY}'), until this is ended; {following.NOW}: works off what is there now, and ends",
         )
 
-    def add_views(self) -> None:
-        """Add the option that says in which views queries are asked for."""
+    def add_views(self, what: str, default: str = "1") -> None:
+        """Add the option that says in which views images are compared.
+
+        Parameters
+        ----------
+        what
+            That is seen so, in words.
+        default
+            The views where nothing is said, in words; if they are no number, the option's value is None.
+        """
         self.add_argument(
             "--views",
             type=int,
             choices=views.COUNTS,
-            default=1,
-            help="ask also for the query mirrored (2), upside down and turned over (4), and turned by quarters (8), in "
-            "the same scan: the nearest view counts (default: %(default)s)",
+            default=int(default) if default.isdigit() else None,
+            help=f"compare also {what} mirrored (2), upside down and turned over (4), and turned by quarters (8): the "
+            f"nearest view counts (default: {default})",
+        )
+
+    def add_table(self) -> None:
+        """Add the option that says where the bytes of images are."""
+        self.add_argument(
+            "--table",
+            metavar="URI",
+            help="the table made by ingest; not needed where the images are still at their paths",
         )
 
     def add_weights(self) -> None:

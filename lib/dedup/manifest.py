@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from dedup import groups, keepers, tables
+from dedup import groups, keepers, tables, views
 from dedup.distances import METRICS
 from dedup.keepers import Policy
 from dedup.thresholds import Thresholds
 
 Verify = Callable[[DataFrame], DataFrame]
-"""Measures pairs: columns sha256_l and sha256_r become the columns of the table of pairs, near or not."""
+"""Measures pairs, near or not: columns sha256_l and sha256_r become the columns of pairs that `build` takes."""
 
-_MEASURES = ("votes", *METRICS)
+_MEASURES = ("votes", *METRICS, "view")
 
 
 def build(
@@ -45,7 +45,9 @@ def build(
         Columns path, sha256, exact, length, modified, width, height, format, own and model; one row for each path.
         Files that are not own are only compared against: they stay, and have no rows.
     pairs
-        The table of near pairs, between exact sets of these files; read several times, so let it be a table.
+        The near pairs between exact sets of these files: the columns of the table of pairs, and `view`, the place in
+        `views.VIEWS` of what has to be done to the first to be like the second; read several times, so let it be a
+        table.
     thresholds
         What pairs are near by.
     policy
@@ -116,15 +118,18 @@ def _stays() -> Column:
 def _related(placed: DataFrame, pairs: DataFrame) -> DataFrame:
     """Return the exact sets of groups that are no keepers.
 
-    Columns exact, root, and near: the key of the best keeper that it is near to, votes and distances; null for none.
+    Columns exact, root, and near: the key of the best keeper that it is near to, votes, distances, and what has to be
+    done to it to be like that keeper; null for none.
     """
     sets = placed.where(F.col("first") & F.col("paired"))
     stand = sets.where(_stays()).select(F.col("exact").alias("other"), F.col("key").alias("stand"))
     left, right = F.col("sha256_l"), F.col("sha256_r")
+    view = F.col("view")
     ways = F.array(
-        F.struct(left.alias("exact"), right.alias("other")), F.struct(right.alias("exact"), left.alias("other"))
+        F.struct(left.alias("exact"), right.alias("other"), view),
+        F.struct(right.alias("exact"), left.alias("other"), views.undone(view).alias("view")),
     )
-    directed = pairs.select(F.explode(ways).alias("way"), *_MEASURES).select("way.*", *_MEASURES)
+    directed = pairs.select(F.explode(ways).alias("way"), "votes", *METRICS).select("way.*", "votes", *METRICS)
     near = directed.join(stand, "other", how="inner").groupBy("exact")
     best = near.agg(F.min(F.struct("stand", *_MEASURES)).alias("near"))  # keys are never equal: the first one decides
     return sets.where(~_stays()).select("exact", "root").join(best, "exact", how="left")
@@ -138,11 +143,14 @@ def _measured(unmet: DataFrame, verify: Verify, votes: int) -> DataFrame:
     ends = {"sha256_l": F.least("exact", "root.exact"), "sha256_r": F.greatest("exact", "root.exact")}
     asked = unmet.withColumns(ends)
     found = verify(asked.select(*ends)).select(*ends, *_MEASURES)
+    view = F.when(F.col("exact") == F.col("sha256_l"), F.col("view")).otherwise(views.undone(F.col("view")))
     return asked.join(found, list(ends), how="left").select(
         "exact",
         F.coalesce(F.col("votes") >= votes, F.lit(False)).alias("near"),
         F.col("root.key").alias("stand"),
-        *_MEASURES,
+        "votes",
+        *METRICS,
+        view.alias("view"),
     )
 
 
@@ -205,6 +213,7 @@ def _decided(rows: DataFrame, thresholds: Thresholds, policy: Policy) -> DataFra
         "keeper": keeper["path"],
         "method": method,
         "reason": F.coalesce(reason, keepers.decided(policy, keeper, F.col("key"))),
+        "view": F.when(near, views.word(F.col("view"))),
         "link": F.when(near & ~F.col("near"), F.col("link")),
         **measured,
         **within,

@@ -236,16 +236,37 @@ def _later(made: Made, location: str) -> Chosen:
     return Chosen(made, cache(partial(_loaded, made, location)))
 
 
-def _loaded(made: Made, location: str) -> Model:
+def again(location: str, model: str, source: str | None) -> Model:
+    """Return the network that made complete features, from where it was then, or is now.
+
+    Parameters
+    ----------
+    location
+        The location of a table of features.
+    model
+        The model's id.
+    source
+        Where its weights or its file are now; None for where they were.
+
+    Raises
+    ------
+    UsageError
+        If the features are not there or not complete, or this is another network.
+    """
+    return _loaded(one(location, model), location, source)
+
+
+def _loaded(made: Made, location: str, source: str | None = None) -> Model:
+    source = source or made.weights
     if made.recipe is not None:
-        now = onnx_model.id_of(made.weights, made.recipe)
+        now = onnx_model.id_of(source, made.recipe)
         if now != made.model:
             raise UsageError(
                 f"{location} was made with {_named([made])}, but this file is now {now}: say with --model "
                 f"{onnx_model.PREFIX}FILE where the other is"
             )
-        return _from_onnx(made, made.weights)
-    found = made.network(weights.load(made.weights))
+        return _from_onnx(made, source)
+    found = made.network(weights.load(source))
     if found.id != made.model:
         raise UsageError(
             f"{location} was made with {_named([made])}, but these weights are now {found.weights.fingerprint}: "

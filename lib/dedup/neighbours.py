@@ -33,11 +33,16 @@ class Sample:
 
     images: int  #: different images in the lake
     sha256: tuple[str, ...]  #: the images of the sample
-    vectors: NDArray[np.float32]  #: shape (images of the sample, width)
+    seen: NDArray[np.float32]  #: their views, as they are the first: shape (images of the sample, views, width)
     distance: NDArray[np.float64]  #: shape (images of the sample, neighbours, metrics), in any order, filled up by inf
     named: NDArray[np.bool_]  #: whether a neighbour is among the nearest LISTED by the metric
     whole: bool  #: whether each metric names all other images of the lake
     other: NDArray[np.bytes_]  #: the neighbours by sha256, shape (images of the sample, neighbours), filled up by b""
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The images as they are, shape (images of the sample, width)."""
+        return self.seen[:, 0]
 
 
 def draw(
@@ -128,8 +133,8 @@ def _around(asked: Queries, others: DataFrame, images: int, p: float) -> Sample:
     nearest = results.poll(results.nominate(others, asked, top, p, list(METRICS)), top, list(METRICS))
     index = {sha256: i for i, sha256 in enumerate(asked.names)}
     distance, named, other = _padded(nearest.where("query <> sha256"), index)
-    own = asked.vectors[:: len(asked.views)]
-    return Sample(images, asked.names, own, distance, named, whole=top == images, other=other)
+    seen = asked.vectors.reshape(len(asked.names), len(asked.views), -1)
+    return Sample(images, asked.names, seen, distance, named, whole=top == images, other=other)
 
 
 def _no_network() -> NoReturn:
@@ -157,7 +162,8 @@ def _padded(
 
 
 def pairs(sample: Sample, p: float) -> NDArray[np.float64]:
-    """Return the distances of pairs of images taken at random, shape (pairs, metrics)."""
-    some = sample.vectors[:_SOME]
-    found = np.stack(list(distances(some, some, p).values()), axis=-1)
-    return np.asarray(found[np.triu_indices(len(some), 1)])
+    """Return the distances of pairs of images taken at random, the smallest over views, shape (pairs, metrics)."""
+    some = sample.seen[:_SOME]
+    count, views, width = some.shape
+    found = np.stack(list(distances(sample.vectors[:_SOME], some.reshape(-1, width), p).values()), axis=-1)
+    return np.asarray(found.reshape(count, count, views, -1).min(axis=2)[np.triu_indices(count, 1)])

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from dedup import rounds, vectors
+from dedup import rounds, vectors, views
 from dedup.batches import ddl, gathered
 from dedup.distances import METRICS, listed
 from dedup.thresholds import Thresholds
@@ -37,6 +37,45 @@ def ordered(rows: DataFrame, one: str, other: str) -> DataFrame:
 def equal() -> list[Column]:
     """Return the votes and the five distances of a pair of one vector: it needs no measuring."""
     return [F.lit(len(METRICS)).cast("int").alias("votes"), *[F.lit(0.0).alias(name) for name in METRICS]]
+
+
+def of_contents(rows: DataFrame) -> DataFrame:
+    """Return pairs of contents, each once, of pairs of contents and of views: that with most votes, else the nearest.
+
+    Parameters
+    ----------
+    rows
+        The columns of the table of pairs; of the two of a pair one at the most is a view.
+
+    Returns
+    -------
+    DataFrame
+        The columns of the table of pairs and `view`, the place in `views.VIEWS` of what has to be done to the first
+        content to be like the second one.
+    """
+    done = F.greatest(views.number("sha256_l"), views.undone(views.number("sha256_r")))
+    ends = {end: views.content(end) for end in ("sha256_l", "sha256_r")}
+    named = rows.select(*[column.alias(end) for end, column in ends.items()], "votes", *METRICS, done.alias("view"))
+    best = F.min(F.struct(-F.col("votes"), *METRICS, "view", "votes")).alias("best")
+    found = named.where("sha256_l != sha256_r").groupBy(*ends).agg(best)
+    return found.select(*ends, *[f"best.{name}" for name in ("votes", *METRICS, "view")])
+
+
+def in_views(rows: DataFrame, count: int) -> DataFrame:
+    """Return pairs of contents, sha256_l and sha256_r, and beside each those of a view of one and the other plain.
+
+    Parameters
+    ----------
+    rows
+        Columns sha256_l and sha256_r.
+    count
+        In how many views contents are compared.
+    """
+    ends = ("sha256_l", "sha256_r")
+    marks = [views.named("", view) for view in views.first_views(count)]
+    of_left = [F.struct(F.concat(ends[0], F.lit(mark)).alias(ends[0]), ends[1]) for mark in marks]
+    of_right = [F.struct(ends[0], F.concat(ends[1], F.lit(mark)).alias(ends[1])) for mark in marks[1:]]
+    return rows.select(F.explode(F.array(*of_left, *of_right)).alias("pair")).select("pair.*")
 
 
 def measure(

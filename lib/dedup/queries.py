@@ -19,7 +19,7 @@ from dedup.errors import Reject, UsageError
 from dedup.focus import Focus
 from dedup.model import Model
 from dedup.models import Made
-from dedup.views import PLAIN, VIEWS, first_views
+from dedup.views import PLAIN, VIEWS, first_views, named, parsed
 
 THUMBNAIL = 176
 """The longer side of a thumbnail, in pixels."""
@@ -211,13 +211,12 @@ def _compute(
     found: dict[tuple[str, str], bytes] = {}
     with features.task(spark, model) as task:
         for chunk in batches.batched(_contents(todo, focus, model), _CHUNK):
-            rows = [(f"{sha256}/{view}", name, name, 0, content) for sha256, view, name, content in chunk]
+            rows = [(named(sha256, view), name, name, 0, content) for sha256, view, name, content in chunk]
             given = spark.createDataFrame(rows, "sha256 string, path string, other string, bucket int, content binary")
             for row in features.describe(given, task).collect():
                 if row["reason"]:
                     raise UsageError(f"--query {row['path']}: {row['reason']}: {row['detail']}")
-                sha256, _, view = row["sha256"].partition("/")
-                found[sha256, view] = bytes(row["features"])
+                found[parsed(row["sha256"])] = bytes(row["features"])
     return found
 
 

@@ -99,6 +99,7 @@ class File:
     length: int | None = None
     score: float | None = None  #: see `Band`
     votes: int | None = None
+    view: str | None = None  #: what has to be done to it to be like its keeper; None where nothing has
     distances: dict[str, float] = field(default_factory=dict)  #: to the keeper, of near files; else empty
     width: int | None = None
     height: int | None = None

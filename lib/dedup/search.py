@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import candidates, groups, pairs, progress, rounds, sketches, storage, stores, tables
+from dedup import candidates, groups, pairs, progress, rounds, sketches, storage, stores, tables, views
 from dedup.thresholds import Thresholds
 
 EXACT_UP_TO = 300_000
@@ -57,7 +57,8 @@ class Search:
     ----------
     live
         The columns of the table of sketches and `fresh`: whether a content has to be compared with those that are not.
-        Each content once, and none whose vector is not finite; read several times, so keep it.
+        Each content once, and none whose vector is not finite; read several times, so keep it. Views of contents,
+        which are not own, are rows like those of contents.
     features
         Columns sha256, features and bucket.
     thresholds
@@ -75,7 +76,7 @@ class Search:
         self._round = 0
         self._measured = 0
         # Contents with the same vector stand for each other: only the first of them is compared.
-        first = F.min(F.struct("sha256", "code", "length", "total", "own", "fresh")).alias("first")
+        first = views.first("code", "length", "total").alias("first")
         own, fresh = F.max("own").alias("own"), F.max("fresh").alias("fresh")
         grouped = live.groupBy("vector").agg(first, own, fresh)
         side = F.concat(
@@ -106,10 +107,10 @@ class Search:
 
     def _equal(self) -> DataFrame:
         """Return the pairs of contents with the same vector: each with the first of them, two `against` not."""
-        first = self._live.groupBy("vector").agg(F.min(F.struct("sha256", "own")).alias("first"))
-        joined = self._live.withColumnRenamed("sha256", "sha256_r").join(first, "vector").where("own or first.own")
-        joined = joined.withColumn("sha256_l", F.col("first.sha256"))
-        return joined.where("sha256_l < sha256_r").select("sha256_l", "sha256_r", *pairs.equal())
+        first = self._live.groupBy("vector").agg(views.first("own").alias("first"))
+        others = self._live.join(first, "vector").where("sha256 != first.sha256 and (own or first.own)")
+        ends = (F.least("sha256", "first.sha256"), F.greatest("sha256", "first.sha256"))
+        return others.select(ends[0].alias("sha256_l"), ends[1].alias("sha256_r"), *pairs.equal())
 
     def _near(self, found: DataFrame, folder: str) -> DataFrame:
         """Measure candidates and keep those that are near, in a folder."""
@@ -203,7 +204,8 @@ def _recall(sample: DataFrame, true: DataFrame, found: DataFrame) -> Recall:
 
 def _hot(found: DataFrame, most: int) -> list[tuple[str, int]]:
     """Return the contents with the most candidates among those that were cut."""
-    counts = found.where(F.col("count") > most).groupBy("sha256").agg(F.max("count").alias("count"))
+    cut = found.where(F.col("count") > most)
+    counts = cut.groupBy(views.content("sha256").alias("sha256")).agg(F.max("count").alias("count"))
     rows = counts.orderBy(F.desc("count"), "sha256").limit(_HOT_SHOWN).collect()
     return [(row["sha256"], row["count"]) for row in rows]
 

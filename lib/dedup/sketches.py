@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup.thresholds import Thresholds
+from dedup.views import LONGEST
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -53,7 +54,7 @@ def fit(sample: Floats) -> Doubles:
 class Sketches:
     """Contents in short; arrays of n rows."""
 
-    sha256: NDArray[np.bytes_]  #: shape (n,), S64
+    sha256: NDArray[np.bytes_]  #: shape (n,), of contents and of views of them
     code: Floats  #: the sketches, shape (n, axes + 1); zeros for a vector of zeros
     length: Doubles  #: |x|, shape (n,)
     total: Doubles  #: the sum of |x_i|, shape (n,)
@@ -255,5 +256,5 @@ class Candidates:
     def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.bytes_]]:
         """Return the kept candidates: the row's number and the other's sha256."""
         row, slot = np.nonzero(self._best >= -1.5)
-        names = np.concatenate([*self._names, np.empty(0, "S64")])
+        names = np.concatenate([*self._names, np.empty(0, f"S{LONGEST}")])
         return row, names[self._place[row, slot]]

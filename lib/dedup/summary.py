@@ -10,7 +10,10 @@ from scipy.stats import binomtest
 
 from dedup import keepers, report, search
 from dedup.contents import Others
+from dedup.errors import UsageError
 from dedup.thresholds import Thresholds
+from dedup.turned import Turned
+from dedup.views import COUNTS, first_views
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,39 @@ class Request:
     output: str  #: where the pairs, the manifest and the page go
     thresholds: Thresholds
     against: str | None = None  #: the location of features that these are compared with
+    views: int | None = None  #: in how many contents are compared: one of `views.COUNTS`; None: as the thresholds say
+    table: str | None = None  #: the location of the table of images; None where `features` has paths that can be read
+    weights: str | None = None  #: where the network's weights are now; None where the features' own words find them
     model: str | None = None  #: its id; None where the thresholds or the table say it
     way: str | None = None  #: one of search.WAYS; None to choose by size
     policy: keepers.Policy = field(default_factory=keepers.Policy)
     format: str | None = None  #: of the tables: a name of `formats.FORMATS`, None for what is there
     csv: bool = False  #: whether the manifest is written as CSV too
     title: str = "Duplicate images"
+
+    @property
+    def seen(self) -> int:
+        """In how many views contents are compared."""
+        return self.thresholds.views if self.views is None else self.views
+
+    def check(self) -> None:
+        """Make sure that it can be fulfilled, as far as it says so itself.
+
+        Raises
+        ------
+        UsageError
+            If a rule, a way of searching or a number of views is none, or the thresholds are not for so many views.
+        """
+        keepers.check(self.policy)
+        if self.way not in {None, *search.WAYS}:
+            raise UsageError(f"--search {self.way}: possible are {', '.join(search.WAYS)}")
+        if self.seen not in COUNTS:
+            raise UsageError(f"--views {self.seen}: possible are {', '.join(map(str, COUNTS))}")
+        if self.thresholds.calibrated and self.seen > self.thresholds.views:
+            raise UsageError(
+                f"--views {self.seen}: the thresholds were made for {self.thresholds.views}: run calibrate --views "
+                f"{self.seen} first"
+            )
 
 
 @dataclass(frozen=True)
@@ -41,6 +71,7 @@ class Deduplicated:
     found: search.Found
     gallery: report.Gallery  #: what the page shows
     page: str  #: the location of the page
+    turned: Turned | None = None  #: what became of views; None where contents were compared as they are
 
     @property
     def files(self) -> int:
@@ -57,13 +88,18 @@ def told(done: Deduplicated, thresholds: Thresholds) -> list[str]:
             f"; of {recall.sample:,} images looked at again, {recall.near:,} have near ones, "
             f"and for {recall.found:,} of these it had found them all"
         )
-    lines = [way]
+    lines = [way, *_notes(done)]
     if not thresholds.calibrated:
         lines.append(
             f"thresholds: {thresholds.made}; they were not made with your images, so what is near is marked as review: "
             "./submit.sh calibrate makes yours"
         )
     return [*lines, f"report: {done.page}"]
+
+
+def _notes(done: Deduplicated) -> list[str]:
+    """Return what the reader must know of the views."""
+    return [done.turned.note] if done.turned and done.turned.note else []
 
 
 def page(request: Request, done: Deduplicated, near: int, hot: list[report.Hot]) -> str:
@@ -88,7 +124,9 @@ def page(request: Request, done: Deduplicated, near: int, hot: list[report.Hot])
     }
     if request.against:
         facts["Compared against"] = f"{request.against}, which has {done.others.shared:,} of these files too"
-    notes = []
+    if done.turned:
+        facts["Views of each"] = ", ".join(first_views(done.turned.views))
+    notes = _notes(done)
     if not request.thresholds.calibrated:
         notes.append(
             f"Thresholds are {request.thresholds.made}. They were not made with these images and their model: "

@@ -24,6 +24,17 @@ def _schema(**columns: T.DataType) -> T.StructType:
     return T.StructType([T.StructField(name, kind) for name, kind in columns.items()])
 
 
+_FEATURES = _schema(
+    sha256=T.StringType(),
+    features=T.BinaryType(),
+    width=T.IntegerType(),
+    height=T.IntegerType(),
+    format=T.StringType(),
+    pixels=T.StringType(),
+    model=T.StringType(),
+    bucket=T.IntegerType(),
+)
+
 SCHEMAS: dict[str, T.StructType] = {
     "images": _schema(
         path=T.StringType(),
@@ -33,16 +44,7 @@ SCHEMAS: dict[str, T.StructType] = {
         content=T.BinaryType(),
         bucket=T.IntegerType(),
     ),
-    "features": _schema(
-        sha256=T.StringType(),
-        features=T.BinaryType(),
-        width=T.IntegerType(),
-        height=T.IntegerType(),
-        format=T.StringType(),
-        pixels=T.StringType(),
-        model=T.StringType(),
-        bucket=T.IntegerType(),
-    ),
+    "features": _FEATURES,
     "rejects": _schema(
         path=T.StringType(),
         sha256=T.StringType(),
@@ -61,6 +63,7 @@ SCHEMAS: dict[str, T.StructType] = {
         **{f"{metric}_place": T.IntegerType() for metric in METRICS},
         **{f"{metric}_margin": T.DoubleType() for metric in METRICS},
     ),
+    "views": _FEATURES,
     "sketches": _schema(
         sha256=T.StringType(),
         vector=T.StringType(),
@@ -85,6 +88,7 @@ SCHEMAS: dict[str, T.StructType] = {
         method=T.StringType(),
         reason=T.StringType(),
         votes=T.IntegerType(),
+        view=T.StringType(),
         **{metric: T.DoubleType() for metric in METRICS},
         **{f"{metric}_threshold": T.DoubleType() for metric in METRICS},
         link=T.ArrayType(T.StringType()),
@@ -93,7 +97,7 @@ SCHEMAS: dict[str, T.StructType] = {
     "merges": _schema(run=T.IntegerType(), group_id=T.StringType(), merged=T.StringType()),
 }
 
-_PARTITIONED_BY = {"images": ["bucket"], "features": ["model", "bucket"]}
+_PARTITIONED_BY = {"images": ["bucket"], "features": ["model", "bucket"], "views": ["model", "bucket"]}
 
 _MADE_BY = {
     "images": "ingest",
@@ -101,6 +105,13 @@ _MADE_BY = {
     "rejects": "ingest or extract",
     "results": "query",
     "manifest": "deduplicate",
+}
+
+# As small as in Snappy, Spark's default, and read in half the time: docs/tuning.md.
+_OF_VECTORS = {
+    "compression": "lz4_raw",
+    "parquet.enable.dictionary#features": "false",
+    "parquet.block.size": str(64 << 20),
 }
 
 # Image bytes do not compress, a dictionary of them or of vectors is waste, and a row group is held in memory whole:
@@ -113,12 +124,8 @@ _PARQUET = {
         "parquet.page.size.row.check.min": "4",
         "parquet.page.size.row.check.max": "8",
     },
-    # As small as in Snappy, Spark's default, and read in half the time: docs/tuning.md.
-    "features": {
-        "compression": "lz4_raw",
-        "parquet.enable.dictionary#features": "false",
-        "parquet.block.size": str(64 << 20),
-    },
+    "features": _OF_VECTORS,
+    "views": _OF_VECTORS,
 }
 
 _PAUSE = 0.5  # seconds between two looks at a part that somebody writes

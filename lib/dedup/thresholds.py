@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dedup import storage
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.errors import Reject, UsageError
+from dedup.views import COUNTS
 
 DEFAULT_VOTES = 3
 """How many distances must be within their thresholds."""
@@ -31,6 +32,7 @@ class Thresholds:
     within: Mapping[str, float]  #: the largest distance that votes, for each metric
     made: str  #: what they were made with, in words for messages and reports
     p: float = DEFAULT_P  #: the order of the Minkowski distance
+    views: int = 1  #: in how many views the images were looked at: one of `views.COUNTS`
 
     @property
     def calibrated(self) -> bool:
@@ -90,4 +92,6 @@ def load(location: str) -> Thresholds:
         raise UsageError(f"--thresholds {location}: {what}")
     if not isinstance(found.model, str) or not isinstance(found.made, str):
         raise UsageError(f"--thresholds {location}: model and made must be texts")
+    if type(found.views) is not int or found.views not in COUNTS:
+        raise UsageError(f"--thresholds {location}: views must be one of {', '.join(map(str, COUNTS))}")
     return found

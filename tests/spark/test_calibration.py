@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from tests.samples import Lake
 
 from dedup import (
@@ -143,6 +144,27 @@ def test_a_calibration_leaves_thresholds_that_load(spark: SparkSession, location
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     calibration.calibrate(spark, wish, made, network)
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_calibration_in_views_finds_flips_and_turns_and_bears_an_image_that_is_gone(
+    spark: SparkSession, location: str, tmp_path: Path
+) -> None:
+    chosen = models.choose(location, None, None)
+    wish = Wish(location, str(tmp_path / "out"), sample=4, precision=0.99, views=8)
+    listed = images.inventory(spark, location).orderBy(F.xxhash64("sha256"), "sha256").limit(4)
+    path = Path(listed.collect()[0]["path"])
+    hidden = path.rename(path.with_name("hidden"))
+    try:
+        done = calibration.calibrate(spark, wish, chosen.made, chosen.network())
+    finally:
+        hidden.rename(path)
+    assert thresholds.load(str(tmp_path / "out" / "thresholds.json")) == done.thresholds
+    assert done.thresholds.views == json.loads((tmp_path / "out" / "calibration.json").read_text())["views"] == 8
+    assert all(0 < within < np.inf for within in done.thresholds.within.values())
+    assert done.calibration.unread == 1
+    for edit in ("mirrored", "upside down", "turned left", "turned over", "turned right"):
+        assert done.calibration.recall[edit].poll.value == 1
+    assert "mirrored and turned right" in Path(done.page).read_text()
 
 
 @pytest.mark.parametrize(

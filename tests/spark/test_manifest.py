@@ -14,16 +14,21 @@ import networkx as nx
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from dedup import manifest, tables
 from dedup.distances import METRICS
 from dedup.keepers import Policy
 from dedup.thresholds import Thresholds
+from dedup.views import VIEWS
 
 FILES = (
     "path string, sha256 string, exact string, length long, modified timestamp, width int, height int, "
     "format string, own boolean, model string"
 )
+PAIRS = T.StructType([*tables.SCHEMAS["pairs"].fields, T.StructField("view", T.IntegerType())])
+TURNED = [None, *list(VIEWS)[1:]]
+UNDONE = [{"turned left": "turned right", "turned right": "turned left"}.get(view or "", view) for view in TURNED]
 WITHIN = {metric: 10.0 + place for place, metric in enumerate(METRICS)}
 CALIBRATED = Thresholds("vgg16", 3, WITHIN, "a test")
 DEFAULTS = replace(CALIBRATED, model="")
@@ -45,7 +50,7 @@ class Lake:
             return self.near[pair]
         chance = random.Random("".join(pair))
         votes = chance.randrange(3, 6) if pair in self.missed else chance.randrange(3)
-        return {"votes": votes} | {metric: chance.random() for metric in METRICS}
+        return {"votes": votes} | {metric: chance.random() for metric in METRICS} | {"view": chance.randrange(8)}
 
 
 def made(seed: int, sets: int = 90, pairs: int = 60) -> Lake:
@@ -79,6 +84,8 @@ def made(seed: int, sets: int = 90, pairs: int = 60) -> Lake:
         (left, right): {"votes": chance.randrange(3, 6)} | {metric: chance.random() for metric in METRICS}
         for left, right in sorted(drawn)
     }
+    for (left, right), row in near.items():
+        row["view"] = random.Random(left + right).choice([0, *range(8)])
     every = [(min(a, b), max(a, b)) for a in exacts for b in exacts if a != b]
     return Lake(files, near, set(chance.sample(every, len(every) // 4)) - set(near))
 
@@ -164,6 +171,9 @@ class Oracle:
         self.put(file, "drop", best, method, self.decided(best, file), zeros)
 
     def near(self, files: list[Row], keeper: Row, measured: Row, link: list[str] | None) -> None:
+        # What is done to the first by name; it is the keeper to which it must not be done.
+        back = files[0]["exact"] > keeper["exact"]
+        measured = measured | {"view": (UNDONE if back else TURNED)[measured.get("view", 0)]}
         within = {f"{metric}_threshold": value for metric, value in WITHIN.items()}
         if self.thresholds.calibrated and link is None:
             for file in files:
@@ -203,7 +213,7 @@ class Oracle:
 
 def frames(spark: SparkSession, lake: Lake) -> tuple[DataFrame, DataFrame]:
     pairs = [{"sha256_l": l, "sha256_r": r} | row for (l, r), row in lake.near.items()]  # noqa: E741
-    return spark.createDataFrame(lake.files, FILES), spark.createDataFrame(pairs, tables.SCHEMAS["pairs"])
+    return spark.createDataFrame(lake.files, FILES), spark.createDataFrame(pairs, PAIRS)
 
 
 class Verify:
@@ -216,7 +226,7 @@ class Verify:
     def __call__(self, asked: DataFrame) -> DataFrame:
         self.asked = [(row["sha256_l"], row["sha256_r"]) for row in asked.collect()]
         rows = [{"sha256_l": a, "sha256_r": b} | self.lake.measure(a, b) for a, b in self.asked]
-        return asked.sparkSession.createDataFrame(rows, tables.SCHEMAS["pairs"])
+        return asked.sparkSession.createDataFrame(rows, PAIRS)
 
 
 def built(
@@ -347,7 +357,7 @@ def test_files_compared_against_stay_and_have_no_rows(spark: SparkSession, tmp_p
 def test_what_cannot_be_measured_is_for_review_without_distances(spark: SparkSession, tmp_path: Path) -> None:
     lake = lake_of(*[{"path": f"/{one}", "sha256": one} for one in "123"], near=(("1", "2"), ("2", "3")))
     files, pairs = frames(spark, lake)
-    nothing = spark.createDataFrame([], tables.SCHEMAS["pairs"])
+    nothing = spark.createDataFrame([], PAIRS)
     rows, _ = manifest.build(files, pairs, CALIBRATED, Policy(), lambda _: nothing, str(tmp_path / "scratch"))
     last = rows.where("path = '/3'").collect()[0]
     assert (last["action"], last["reason"], last["votes"], last["dice"]) == ("review", "linked", None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dedup.images import Ingested
 from dedup.report import Folder, Gallery
 from dedup.search import Found
 from dedup.summary import Deduplicated
+from dedup.turned import Turned
 
 
 def told(file: Path) -> dict[str, Any]:
@@ -134,6 +136,8 @@ def test_files_of_another_set_are_named_where_there_are_such(shared: int) -> Non
     assert str(drop) == "drop = 1 of equal bytes + 0 of equal pixels + 2 near"
     assert str(images) == "different images = 1 compared + 5 known"
     assert [(one.name, one.total) for one in single] == [("groups", 2), ("pairs measured", 8), ("bytes saved", 7)]
+    viewed = counters.deduplicated(replace(done, turned=Turned(8, contents=6, made=3, lacking=1))).sums[3]
+    assert (str(viewed), viewed.total) == ("seen in views = 3 made + 2 made before + 1 not readable", 6)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,12 @@ def test_a_review_shows_both_pictures_the_way_and_each_distance_beside_its_thres
     assert "All are shown." in said
 
 
+def test_a_file_that_is_near_in_a_view_says_what_has_to_be_done_to_it() -> None:
+    review = deduplication().gallery.reviews[0]
+    turned = replace(review, file=replace(review.file, view="turned right"))
+    assert "near, turned right, score 1.25" in words(rendered(gallery=gallery(reviews=[turned])))
+
+
 def test_only_some_of_the_reviews_are_shown_and_the_page_says_so() -> None:
     tallies = [*deduplication().gallery.tallies, Tally("review", "near", "uncalibrated", 8_000, 1)]
     said = words(rendered(gallery=gallery(tallies=tallies)))

@@ -23,6 +23,12 @@ def test_a_file_holds_what_was_saved(tmp_path: Path) -> None:
     assert load(location) == GOOD
     assert load(location).calibrated
     assert Path(location).read_bytes().endswith(b"}\n")
+    in_views = replace(GOOD, views=8)
+    in_views.save(location)
+    assert load(location) == in_views
+    older = {name: value for name, value in asdict(in_views).items() if name != "views"}
+    Path(location).write_text(json.dumps(older))
+    assert load(location) == GOOD, "one from before there were views"
 
 
 def test_votes_are_counted_with_the_threshold_itself_as_near() -> None:
@@ -78,6 +84,9 @@ BROKEN = {
     "NaN": changed(within=dict(GOOD.within) | {"dice": float("nan")}),
     "infinity": changed(within=dict(GOOD.within) | {"dice": float("inf")}),
     "a number beyond all floats": changed(p=10**400),
+    "views of no group": changed(views=3),
+    "views that are true": changed(views=True),
+    "views in words": changed(views="8"),
     "an order that is no norm": changed(p=0.5),
     "an order of 0": changed(p=0),
     "an order in words": changed(p="3"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from dedup.edits import EDITS
-from dedup.views import COUNTS, PLAIN, VIEWS, first_views
+from dedup.views import COUNTS, LONGEST, PLAIN, VIEWS, first_views, named, parsed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -50,3 +50,12 @@ def test_views_of_views_are_views(count: int) -> None:
     there = {seen(name) for name in names}
     assert len(there) == count, "no two are alike"
     assert {seen(name, VIEWS[other](PIXELS)) for name in names for other in names} == there
+
+
+def test_names_say_of_what_they_are_views_and_sort_after_it() -> None:
+    sha256 = "f" * 64
+    names = [named(sha256, view) for view in VIEWS]
+    assert [parsed(name) for name in names] == [(sha256, view) for view in VIEWS]
+    assert names[0] == sha256 == min(names)
+    assert max(map(len, names)) == LONGEST
+    assert sorted([*names, "f" * 63 + "e"])[0] == "f" * 63 + "e"
