@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 from dedup.distances import METRICS
@@ -57,6 +58,19 @@ class Page(HTMLParser):
 
     def tags(self) -> list[str]:
         return [tag for tag, _ in self.elements]
+
+    def require_usable(self) -> None:
+        """Make sure that a screen reader finds its way, and that a keyboard reaches what can be scrolled."""
+        levels = [int(tag[1]) for tag, _ in self.elements if len(tag) == 2 and tag[0] == "h" and tag[1].isdigit()]
+        assert levels[0] == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+        ids = {attributes["id"] for _, attributes in self.elements if "id" in attributes}
+        for _, attributes in self.elements:
+            assert attributes.get("aria-labelledby", None) in {None, *ids}
+            if attributes.get("class") == "scroll":
+                assert attributes["tabindex"] == "0"
+                assert attributes["role"] == "group"
+                assert attributes["aria-labelledby"] in ids
 
 
 WITHIN = {metric: number + 0.5 for number, metric in enumerate(METRICS)}

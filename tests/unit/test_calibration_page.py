@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.pages import Page
 
 from dedup import calibration_page, choices, drawings, limits
 from dedup.distances import METRICS
@@ -46,6 +47,11 @@ def test_the_page_has_a_row_for_each_edit_and_each_metric(page: str, found: Cali
     share = found.recall["resized"].poll.value
     row = next(line for line in page.splitlines() if '<th scope="row">resized</th>' in line)
     assert f">{100 * share:.1f}".removesuffix(".0") in row
+
+
+def test_keyboards_and_screen_readers_find_their_way(page: str) -> None:
+    assert 'class="scroll"' in page
+    Page(page).require_usable()
 
 
 def test_what_others_wrote_is_not_code(page: str) -> None:

@@ -160,6 +160,10 @@ def test_names_are_shown_and_never_obeyed(hostile: str) -> None:
         assert attributes == {name: value and value.replace("harmless", hostile) for name, value in expected.items()}
 
 
+def test_keyboards_and_screen_readers_find_their_way() -> None:
+    rendered().require_usable()
+
+
 def test_the_page_needs_nothing_else() -> None:
     html = render_deduplication(deduplication())
     for word in ("http:", "https:", "url(", "@import"):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.pages import Page
 
 from dedup import drawings, evaluation, evaluation_page, page, ranks
 from dedup.distances import METRICS
@@ -61,6 +62,11 @@ def test_the_page_has_two_rows_and_a_drawing_for_each_edit(shown: str, found: Ev
     for first in PLACES:
         assert f">{page.percent(found.recall['lines'][POLL][first].value)}<" in row
     assert f"{found.agreement.opinions:.2f} independent opinions" in shown
+
+
+def test_keyboards_and_screen_readers_find_their_way(shown: str) -> None:
+    assert 'class="scroll"' in shown
+    Page(shown).require_usable()
 
 
 def test_what_others_wrote_is_not_code(shown: str) -> None:

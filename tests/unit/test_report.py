@@ -34,6 +34,7 @@ def test_the_page_says_all_that_was_asked_and_found() -> None:
         assert found.texts.count(f"{number + 0.001:.3g}") >= 1
     assert found.texts.count("25 %") == 7, "how far the named are from not being named"
     assert "the file cannot be read now" in found.texts  # bb has no thumbnail
+    found.require_usable()
 
 
 def test_the_page_says_which_view_of_the_query_is_like_a_result() -> None:
