@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--model", metavar="ID", help="whose features, where the table has those of several models")
     parser.add_views("images", "as many as the thresholds were made for")
     parser.add_table()
-    parser.add_argument("--weights", metavar="SOURCE", help="where the network is now, if it moved: views need it")
+    parser.add_argument("--weights", metavar="SOURCE", help="where the weights, or onnx:FILE, are now: views need them")
     parser.add_argument(
         "--search",
         choices=search.WAYS,

@@ -37,7 +37,7 @@ from dedup import (
     tables,
     turned,
     vectors,
-    views,
+    viewed,
 )
 from dedup import state as states
 from dedup.claims import Claim
@@ -138,6 +138,7 @@ class _Run:
         self._claim = claim
         self._spark, self._request, self._output, self._folder = spark, request, output, folder
         self._files, self._model = files, model
+        before = states.load(output)
         with progress.step(spark, "deduplicate: exact copies"):
             self._exact = groups.kept(
                 files.groupBy(F.col("exact").alias("sha256")).agg(F.every("own").alias("own")), f"{folder}/exact"
@@ -150,17 +151,17 @@ class _Run:
         settings = {
             "format": _FORMAT,
             "model": model,
-            "thresholds": asdict(request.thresholds),
+            "thresholds": {name: value for name, value in asdict(request.thresholds).items() if name != "views"},
             "way": request.way,
-            "views": request.seen,
             "against": list(locations)[1:],
         }
-        before = states.load(output)
+        if request.seen > 1:  # what was compared as it is counts as it did before there were views
+            settings["views"] = request.seen
         if before is not None and before.settings == settings and self._holds(before):
             self._state = before
         else:
             with progress.step(spark, "deduplicate: fit sketches"):
-                axes = sketches.fit(_sample(self._vectors))
+                axes = sketches.fit(_sample(contents.vectors(spark, locations, model)))
             self._state = states.State(0 if before is None else before.run, settings, (), "", False, axes)
             self._state.save(output)  # from now on, what was compared under other settings counts for nothing
 
@@ -170,7 +171,7 @@ class _Run:
         From then on the views are sets too, which are only compared with.
         """
         request, output, model = self._request, self._output, self._model
-        places = [formats.located(request.table or request.features), *locations[1:]]
+        places = [*([formats.located(request.table)] if request.table else []), *locations]
         network = partial(_network, request, model)
         folder = f"{self._folder}/views"
         made = turned.make(self._exact, request.seen, places, output, model, network, self._claim, folder)
@@ -178,7 +179,7 @@ class _Run:
         names = rows.select("sha256").distinct().withColumn("own", F.lit(False))
         there = names.join(
             self._exact.select(F.col("sha256").alias("content")),
-            views.content("sha256") == F.col("content"),
+            viewed.content("sha256") == F.col("content"),
             how="left_semi",
         )
         self._exact = groups.kept(self._exact.unionByName(there), f"{self._folder}/turned")
@@ -213,7 +214,7 @@ class _Run:
                 part = tables.replace(near, self._output, "pairs")
                 near_part = part if tables.holds(self._spark, self._output, "pairs", [part]) else ""  # no rows, no part
                 parts = self._settled(live, parts)
-                first = live.groupBy("vector").agg(views.first().alias("first"))
+                first = live.groupBy("vector").agg(viewed.first().alias("first"))
                 stood = live.join(first, "vector").select("sha256", F.col("first.sha256").alias("first"))
                 stands = groups.kept(stood, f"{self._folder}/stands")
         with self._step("groups and manifest"):
@@ -286,7 +287,7 @@ class _Run:
         """
         if not self._state.pairs:
             return self._spark.createDataFrame([], tables.SCHEMAS["pairs"])
-        first = live.groupBy("vector").agg(views.first()["sha256"].alias("first"), F.max("own").alias("own"))
+        first = live.groupBy("vector").agg(viewed.first()["sha256"].alias("first"), F.max("own").alias("own"))
         last = tables.read(self._spark, self._output, "sketches").where(F.col("part").isin(*self._state.parts))
         names = last.select("sha256", "vector").distinct().join(first, "vector").select("sha256", "first", "own")
         left, right = names.toDF("sha256_l", "left", "own_l"), names.toDF("sha256_r", "right", "own_r")
@@ -377,7 +378,7 @@ def _unobeyed(rows: DataFrame) -> DataFrame:
 
 def _plain() -> Column:
     """Tell whether a row is of a content as it is."""
-    return views.number("sha256") == 0
+    return viewed.number("sha256") == 0
 
 
 def _sample(rows: DataFrame) -> NDArray[np.float32]:

@@ -132,7 +132,8 @@ def _look(row: dict[str, Any], side: int) -> list[tuple[dict[str, Any], NDArray[
     known |= files.rejected(stage, None)
     if row.get("views") is None:
         return [(known | {"pixels": picture.digest}, picture.pixels)]
-    return [(known | {"sha256": name}, VIEWS[views.parsed(name)[1]](picture.pixels)) for name in row["views"]]
+    names = [row["sha256"] + end for end in row["views"]]
+    return [(known | {"sha256": name}, VIEWS[views.parsed(name)[1]](picture.pixels)) for name in names]
 
 
 def _bytes(row: dict[str, Any]) -> int:
@@ -174,7 +175,7 @@ def describe(rows: DataFrame, task: Task) -> DataFrame:
     rows
         Columns sha256, path, other, bucket and content; where content is null, the bytes are read from the path, or
         from the other one. With a column `views`, what is described instead of each content are these views of it, by
-        name: its image is decoded once.
+        what their names end in: its image is decoded once.
     task
         What makes the features.
     """

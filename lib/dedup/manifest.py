@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from dedup import groups, keepers, tables, views
+from dedup import groups, keepers, tables, viewed
 from dedup.distances import METRICS
 from dedup.keepers import Policy
 from dedup.thresholds import Thresholds
@@ -127,7 +127,7 @@ def _related(placed: DataFrame, pairs: DataFrame) -> DataFrame:
     view = F.col("view")
     ways = F.array(
         F.struct(left.alias("exact"), right.alias("other"), view),
-        F.struct(right.alias("exact"), left.alias("other"), views.undone(view).alias("view")),
+        F.struct(right.alias("exact"), left.alias("other"), viewed.undone(view).alias("view")),
     )
     directed = pairs.select(F.explode(ways).alias("way"), "votes", *METRICS).select("way.*", "votes", *METRICS)
     near = directed.join(stand, "other", how="inner").groupBy("exact")
@@ -143,7 +143,7 @@ def _measured(unmet: DataFrame, verify: Verify, votes: int) -> DataFrame:
     ends = {"sha256_l": F.least("exact", "root.exact"), "sha256_r": F.greatest("exact", "root.exact")}
     asked = unmet.withColumns(ends)
     found = verify(asked.select(*ends)).select(*ends, *_MEASURES)
-    view = F.when(F.col("exact") == F.col("sha256_l"), F.col("view")).otherwise(views.undone(F.col("view")))
+    view = F.when(F.col("exact") == F.col("sha256_l"), F.col("view")).otherwise(viewed.undone(F.col("view")))
     return asked.join(found, list(ends), how="left").select(
         "exact",
         F.coalesce(F.col("votes") >= votes, F.lit(False)).alias("near"),
@@ -213,7 +213,7 @@ def _decided(rows: DataFrame, thresholds: Thresholds, policy: Policy) -> DataFra
         "keeper": keeper["path"],
         "method": method,
         "reason": F.coalesce(reason, keepers.decided(policy, keeper, F.col("key"))),
-        "view": F.when(near, views.word(F.col("view"))),
+        "view": F.when(near, viewed.word(F.col("view"))),
         "link": F.when(near & ~F.col("near"), F.col("link")),
         **measured,
         **within,

@@ -262,8 +262,8 @@ def _loaded(made: Made, location: str, source: str | None = None) -> Model:
         now = onnx_model.id_of(source, made.recipe)
         if now != made.model:
             raise UsageError(
-                f"{location} was made with {_named([made])}, but this file is now {now}: say with --model "
-                f"{onnx_model.PREFIX}FILE where the other is"
+                f"{location} was made with {_named([made])}, but this file is now {now}: say where the other is, "
+                f"{onnx_model.PREFIX}FILE"
             )
         return _from_onnx(made, source)
     found = made.network(weights.load(source))

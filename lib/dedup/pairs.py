@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from dedup import rounds, vectors, views
+from dedup import rounds, vectors, viewed, views
 from dedup.batches import ddl, gathered
 from dedup.distances import METRICS, listed
 from dedup.thresholds import Thresholds
@@ -53,8 +53,8 @@ def of_contents(rows: DataFrame) -> DataFrame:
         The columns of the table of pairs and `view`, the place in `views.VIEWS` of what has to be done to the first
         content to be like the second one.
     """
-    done = F.greatest(views.number("sha256_l"), views.undone(views.number("sha256_r")))
-    ends = {end: views.content(end) for end in ("sha256_l", "sha256_r")}
+    done = F.greatest(viewed.number("sha256_l"), viewed.undone(viewed.number("sha256_r")))
+    ends = {end: viewed.content(end) for end in ("sha256_l", "sha256_r")}
     named = rows.select(*[column.alias(end) for end, column in ends.items()], "votes", *METRICS, done.alias("view"))
     best = F.min(F.struct(-F.col("votes"), *METRICS, "view", "votes")).alias("best")
     found = named.where("sha256_l != sha256_r").groupBy(*ends).agg(best)

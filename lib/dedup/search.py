@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import candidates, groups, pairs, progress, rounds, sketches, storage, stores, tables, views
+from dedup import candidates, groups, pairs, progress, rounds, sketches, storage, stores, tables, viewed
 from dedup.thresholds import Thresholds
 
 EXACT_UP_TO = 300_000
@@ -76,7 +76,7 @@ class Search:
         self._round = 0
         self._measured = 0
         # Contents with the same vector stand for each other: only the first of them is compared.
-        first = views.first("code", "length", "total").alias("first")
+        first = viewed.first("code", "length", "total").alias("first")
         own, fresh = F.max("own").alias("own"), F.max("fresh").alias("fresh")
         grouped = live.groupBy("vector").agg(first, own, fresh)
         side = F.concat(
@@ -107,15 +107,17 @@ class Search:
 
     def _equal(self) -> DataFrame:
         """Return the pairs of contents with the same vector: each with the first of them, two `against` not."""
-        first = self._live.groupBy("vector").agg(views.first("own").alias("first"))
+        first = self._live.groupBy("vector").agg(viewed.first("own").alias("first"))
         others = self._live.join(first, "vector").where("sha256 != first.sha256 and (own or first.own)")
         ends = (F.least("sha256", "first.sha256"), F.greatest("sha256", "first.sha256"))
-        return others.select(ends[0].alias("sha256_l"), ends[1].alias("sha256_r"), *pairs.equal())
+        found = others.select(ends[0].alias("sha256_l"), ends[1].alias("sha256_r"), *pairs.equal())
+        return found.where(viewed.content("sha256_l") != viewed.content("sha256_r"))
 
     def _near(self, found: DataFrame, folder: str) -> DataFrame:
         """Measure candidates and keep those that are near, in a folder."""
         measuring = progress.step(self._spark, "deduplicate: measure candidates")
-        with measuring, rounds.held(pairs.ordered(found, "sha256", "other")) as once:
+        others = found.where(viewed.content("sha256") != viewed.content("other"))  # than views of itself
+        with measuring, rounds.held(pairs.ordered(others, "sha256", "other")) as once:
             count = once.count()
             self._measured += count
             if not count:
@@ -194,7 +196,8 @@ class Search:
 def _recall(sample: DataFrame, true: DataFrame, found: DataFrame) -> Recall:
     """Return of how many sampled contents all near pairs were found."""
     ends = ["sha256_l", "sha256_r"]
-    known = found.select(*ends, F.lit(True).alias("known"))
+    contents = [viewed.content(end).alias(end) for end in ends]  # one pair of them may be near in several views
+    true, known = true.select(*contents).distinct(), found.select(*contents, F.lit(True).alias("known")).distinct()
     pair = F.explode(F.array(*ends)).alias("sha256")
     seen = true.join(known, ends, how="left").select(pair, F.col("known").isNotNull().alias("known"))
     each = seen.join(sample, "sha256", how="left_semi").groupBy("sha256").agg(F.every("known").alias("all"))
@@ -205,7 +208,7 @@ def _recall(sample: DataFrame, true: DataFrame, found: DataFrame) -> Recall:
 def _hot(found: DataFrame, most: int) -> list[tuple[str, int]]:
     """Return the contents with the most candidates among those that were cut."""
     cut = found.where(F.col("count") > most)
-    counts = cut.groupBy(views.content("sha256").alias("sha256")).agg(F.max("count").alias("count"))
+    counts = cut.groupBy(viewed.content("sha256").alias("sha256")).agg(F.max("count").alias("count"))
     rows = counts.orderBy(F.desc("count"), "sha256").limit(_HOT_SHOWN).collect()
     return [(row["sha256"], row["count"]) for row in rows]
 

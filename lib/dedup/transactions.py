@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -55,6 +55,14 @@ class _Transacted:
         if parts:
             self._delete(spark, folder, parts, "IN")
 
+    def _widen(self, rows: DataFrame, folder: str) -> None:
+        """Give a table, which may have been made when there were fewer, the columns of rows that come."""
+        name = self._named(rows.sparkSession, folder)
+        there = set(rows.sparkSession.table(name).columns)
+        new = [f"`{one.name}` {one.dataType.simpleString()}" for one in rows.schema if one.name not in there]
+        if new:
+            rows.sparkSession.sql(f"ALTER TABLE {name} ADD COLUMNS ({', '.join(new)})")
+
     def _delete(self, spark: SparkSession, folder: str, parts: Sequence[str], where: str) -> None:
         named = ", ".join(f"'{part}'" for part in parts)
         spark.sql(f"DELETE FROM {self._named(spark, folder)}" + (f" WHERE part {where} ({named})" if named else ""))
@@ -71,6 +79,12 @@ class _Transacted:
 
     def stream(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
         return added(spark, self._named(spark, folder)).select(*columns.names)
+
+
+def _those(rows: DataFrame, columns: T.StructType) -> list[Column]:
+    """Return columns of a table; null in the place of those that it was made without."""
+    there = set(rows.columns)
+    return [F.col(one.name) if one.name in there else F.lit(None).cast(one.dataType).alias(one.name) for one in columns]
 
 
 def added(spark: SparkSession, name: str) -> DataFrame:
@@ -92,7 +106,8 @@ class Delta(_Transacted):
         file, row = F.col("_metadata.file_path").alias("file"), F.col("_metadata.row_index").alias("row")
         # Else each action would read the newest version.
         now = spark.read.format("delta").option("versionAsOf", self.versions(folder) - 1)
-        return now.load(stores.spark_path(folder)).select(*columns.names, "part", file, row)
+        rows = now.load(stores.spark_path(folder))
+        return rows.select(*_those(rows, columns), "part", file, row)
 
     def write(
         self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
@@ -107,6 +122,7 @@ class Delta(_Transacted):
                 # Where rows can be deleted within files, Delta tells a row's place in its file, and else not.
                 new = rows.limit(0).write.format("delta").option("delta.enableDeletionVectors", "true")
                 new.partitionBy(*by).save(path)
+            self._widen(rows, folder)
         writer = rows.write.format("delta").mode("overwrite" if replace else "append")
         writer.options(**{name: value for name, value in options.items() if name == "compression"}).save(path)
 
@@ -138,7 +154,7 @@ class Iceberg(_Transacted):
         # Iceberg's names of files are no URIs.
         file, row = F.replace(F.col("_file"), F.lit("%"), F.lit("%25")).alias("file"), F.col("_pos").alias("row")
         now = _pinned(spark, self._named(spark, folder), self._snapshot(folder))
-        return now.select(*columns.names, "part", file, row)
+        return now.select(*_those(now, columns), "part", file, row)
 
     def write(
         self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
@@ -152,6 +168,7 @@ class Iceberg(_Transacted):
                 for key, value in (properties | _of_iceberg(options)).items():
                     new = new.tableProperty(key, value)
                 (new.partitionedBy(*map(F.col, by)) if by else new).create()
+            self._widen(rows, folder)
         _put(rows, name, replace)
 
     def _snapshot(self, folder: str) -> int | None:
@@ -194,7 +211,8 @@ class Catalog(_Transacted):
         return int(last.partition("-")[0]) if last else 0
 
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
-        return now(spark, _name(folder)).select(*columns.names, "part")
+        rows = now(spark, _name(folder))
+        return rows.select(*_those(rows, columns), "part")
 
     def write(
         self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
@@ -204,6 +222,7 @@ class Catalog(_Transacted):
             if not self.exists(folder):
                 new = rows.limit(0).writeTo(name).using(self.provider(folder.rpartition("/")[0]) or GUARDED)
                 (new.partitionedBy(*map(F.col, by)) if by else new).create()
+            self._widen(rows, folder)
         _put(rows, name, replace)
 
     def begin(self, location: str, provider: str) -> None:

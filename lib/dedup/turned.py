@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import features, groups, images, progress, rounds, tables, views
+from dedup import features, groups, images, progress, rounds, tables, viewed, views
 from dedup.claims import Claim
+from dedup.errors import UsageError
 from dedup.model import Model
+from dedup.page import plural
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Turned:
         if not self.lacking:
             return None
         return (
-            f"Of {self.lacking:,} images not all views could be made, as they cannot be read any more: where they are "
-            "flipped or turned, others may not be told to be near. The next run tries again."
+            f"{plural(self.lacking, 'image')} cannot be read any more, so that not all views could be made: that "
+            "others are like one of them, flipped or turned, may not be told. The next run tries again; --table says "
+            "where else their bytes are."
         )
 
 
@@ -51,7 +55,7 @@ def there(spark: SparkSession, output: str, model: str, count: int) -> DataFrame
         How many views there are of each content.
     """
     rows = tables.addressed(spark, output, "views").where(F.col("model") == model)
-    return rows.where(views.number("sha256") < count)
+    return rows.where(viewed.number("sha256") < count)
 
 
 def make(
@@ -86,24 +90,30 @@ def make(
     scratch
         A folder that does not exist yet.
     """
-    total = contents.count()
-    lacking = before = _lacking(contents, count, output, model, f"{scratch}/0")
+    looking = partial(progress.step, contents.sparkSession, "deduplicate: find views to make")
+    with looking():
+        total = contents.count()
+        lacking = _lacking(contents, count, output, model, f"{scratch}/0")
+        before = left = lacking.count()
     for number, place in enumerate(places, 1):
-        if lacking.isEmpty():
-            break
-        _make(lacking, place, output, model, network, claim)
-        lacking = _lacking(contents, count, output, model, f"{scratch}/{number}")
-    left = lacking.count()
-    return Turned(count, total, before.count() - left, left)
+        if left:
+            _make(lacking, place, output, model, network, claim)
+            with looking():
+                lacking = _lacking(contents, count, output, model, f"{scratch}/{number}")
+                left = lacking.count()
+    if left == total:
+        raise UsageError(f"--views {count}: none of the images can be read: give the table that has them by --table")
+    return Turned(count, total, before - left, left)
 
 
 def _lacking(contents: DataFrame, count: int, output: str, model: str, scratch: str) -> DataFrame:
-    """Return the contents that have not all views: sha256, and `views`, the names of those that are not there."""
+    """Return the contents that have not all views: sha256, and `views`, what their names end in, of those lacking."""
     every = F.explode(F.array(*[F.lit(views.named("", view)) for view in views.first_views(count)[1:]]))
-    wanted = contents.select("sha256", every.alias("view")).select(F.concat("sha256", "view").alias("sha256"))
-    without = wanted.join(there(contents.sparkSession, output, model, count), "sha256", how="left_anti")
-    names = F.array_sort(F.collect_list("sha256")).alias("views")
-    return groups.kept(without.groupBy(views.content("sha256").alias("sha256")).agg(names), scratch)
+    wanted = contents.select(F.col("sha256").alias("content"), every.alias("end"))
+    named = wanted.withColumn("sha256", F.concat("content", "end"))
+    without = named.join(there(contents.sparkSession, output, model, count), "sha256", how="left_anti")
+    ends = F.array_sort(F.collect_list("end")).alias("views")
+    return groups.kept(without.groupBy(F.col("content").alias("sha256")).agg(ends), scratch)
 
 
 def _make(lacking: DataFrame, place: str, output: str, model: str, network: Callable[[], Model], claim: Claim) -> None:
@@ -119,9 +129,10 @@ def _make(lacking: DataFrame, place: str, output: str, model: str, network: Call
         with features.task(spark, network()) as task:
 
             def work(rows: DataFrame, first: int, last: int) -> None:
-                described = features.describe(source.contents(rows, first, last), task)
-                claim.require()
-                good = described.where("reason is null").withColumn("model", F.lit(model))
-                tables.append(good, output, "views")
+                with rounds.held(features.describe(source.contents(rows, first, last), task)) as described:
+                    good = described.where("reason is null").withColumn("model", F.lit(model))
+                    good.count()  # the network runs here, and takes minutes: another run may have come since
+                    claim.require()
+                    tables.append(good, output, "views")
 
             rounds.run(todo, counts, work, "deduplicate: views")

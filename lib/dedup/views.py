@@ -1,4 +1,4 @@
-"""Views of a picture: as it is, in its mirror image, and turned by quarters; and what tables call them."""
+"""Views of a picture: as it is, in its mirror image, and turned by quarters; and what tables call them. Pure arrays."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 
 Pixels = NDArray[np.uint8]
 
@@ -41,13 +39,11 @@ def first_views(count: int) -> tuple[str, ...]:
     return tuple(VIEWS)[:count]
 
 
-_MARK = "/"
+MARK = "/"
+"""What stands between the sha256 and the place in VIEWS in the name of a view."""
 
 LONGEST = 66
 """The most letters that the name of a view of a content has: its sha256, a mark, a digit."""
-
-_TURNS = ("turned left", "turned right")
-"""The views that undo each other; every other one undoes itself."""
 
 
 def named(sha256: str, view: str) -> str:
@@ -56,7 +52,7 @@ def named(sha256: str, view: str) -> str:
     >>> named("00ff", "plain"), named("00ff", "turned left")
     ('00ff', '00ff/4')
     """
-    return sha256 if view == PLAIN else f"{sha256}{_MARK}{list(VIEWS).index(view)}"
+    return sha256 if view == PLAIN else f"{sha256}{MARK}{list(VIEWS).index(view)}"
 
 
 def parsed(name: str) -> tuple[str, str]:
@@ -65,34 +61,5 @@ def parsed(name: str) -> tuple[str, str]:
     >>> parsed("00ff"), parsed("00ff/4")
     (('00ff', 'plain'), ('00ff', 'turned left'))
     """
-    sha256, _, number = name.partition(_MARK)
+    sha256, _, number = name.partition(MARK)
     return sha256, list(VIEWS)[int(number or 0)]
-
-
-def content(column: str) -> Column:
-    """Return the contents whose views the names in a column stand for."""
-    return F.substring_index(column, _MARK, 1)
-
-
-def number(column: str) -> Column:
-    """Return the places in VIEWS of the views that the names in a column stand for, 0 for what is plain."""
-    return F.coalesce(F.get(F.split(column, _MARK), F.lit(1)).cast("int"), F.lit(0))
-
-
-def undone(number: Column) -> Column:
-    """Return the places in VIEWS of what makes of the views at such places the picture again."""
-    left, right = (list(VIEWS).index(turn) for turn in _TURNS)
-    return F.when(number == left, right).when(number == right, left).otherwise(number)
-
-
-def word(number: Column) -> Column:
-    """Return the views at places in VIEWS, by name; null for what is plain."""
-    return F.get(F.array(*[F.lit(None if view == PLAIN else view) for view in VIEWS]), number)
-
-
-def first(*columns: str) -> Column:
-    """Return the first of rows whose `sha256` are names of views, as a struct with more columns.
-
-    What is plain comes before any view: a view never stands for a content.
-    """
-    return F.min(F.struct(number("sha256").alias("view"), "sha256", *columns))

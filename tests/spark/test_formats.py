@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
 from tests.libraries import need
 
 from dedup import formats, notes, storage, tables, vectors
@@ -66,6 +67,21 @@ def test_what_is_added_is_read_and_what_is_replaced_is_gone(spark: SparkSession,
     assert hashes(tables.read(spark, location, "features")) == [20, 21]
     latest = tables.latest(tables.read(spark, location, "features"), "sha256")
     assert latest.count() == 2
+
+
+def test_a_table_that_was_made_without_a_column_is_read_and_gets_it(
+    spark: SparkSession, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = tables.SCHEMAS["merges"]
+    tables.append(spark.createDataFrame([(1, "a", "b")], schema), location, "merges")
+    wider = StructType([*schema.fields, StructField("why", StringType())])
+    monkeypatch.setitem(tables.SCHEMAS, "merges", wider)
+    assert [tuple(row)[:4] for row in tables.read(spark, location, "merges").collect()] == [(1, "a", "b", None)]
+    tables.append(spark.createDataFrame([(2, "c", "d", "near")], wider), location, "merges")
+    rows = tables.read(spark, location, "merges").orderBy("run").collect()
+    assert [tuple(row)[:4] for row in rows] == [(1, "a", "b", None), (2, "c", "d", "near")]
+    tables.replace(spark.createDataFrame([(3, "e", "f", "far")], wider), location, "merges")
+    assert [row["why"] for row in tables.read(spark, location, "merges").collect()] == ["far"]
 
 
 def test_a_table_has_just_these_rows_or_others(spark: SparkSession, location: str) -> None:

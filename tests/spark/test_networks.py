@@ -110,7 +110,7 @@ def test_a_file_that_moved_is_told_and_one_that_changed_is_refused(
     assert models.choose(table, None, None, f"onnx:{there}").network().id == model.id
     assert models.choose(table, None, None, model.id).made.recipe == model.recipe
     save(network(seed=1), here)
-    with pytest.raises(UsageError, match=f"made with {model.id} .*, but this file is now onnx-.*: say with --model"):
+    with pytest.raises(UsageError, match=f"{model.id} .*, but this file is now onnx-.*: say where the other is"):
         models.choose(table, None, None).network()
     with pytest.raises(UsageError, match=f"was made with {model.id} .*, not with --model onnx:{here}"):
         models.choose(table, None, None, f"onnx:{here}")

@@ -16,7 +16,20 @@ from tests.samples import Stored, Vectors, clumps, make_images, near_by
 from tests.spark.test_deduplication import MODEL, POLICY, Place, _plain, exacts, sha
 from tests.spark.test_manifest import TURNED, UNDONE, Lake, Oracle, Row, partitions
 
-from dedup import candidates, deduplication, extraction, features, images, pairs, pixels, tables, thresholds, views
+from dedup import (
+    candidates,
+    deduplication,
+    extraction,
+    features,
+    images,
+    pairs,
+    pixels,
+    state,
+    tables,
+    thresholds,
+    viewed,
+    views,
+)
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
 from dedup.keepers import Policy
@@ -189,6 +202,25 @@ def test_in_fewer_views_less_is_near(place: Place) -> None:
     assert place.rows() == Views(2).rows(FILES)
 
 
+def test_what_was_compared_as_it_is_counts_whatever_the_thresholds_are_for(place: Place) -> None:
+    place.fill(FILES[:10])
+    assert place.run(NEAR, views=1).compared > 0
+    left = state.load(place.output)
+    assert left is not None
+    assert "views" not in {*left.settings, *left.settings["thresholds"]}, "as states were before there were views"
+    assert place.run(replace(NEAR, views=1)).compared == 0
+
+
+@pytest.mark.slow
+def test_an_approximate_search_looks_at_views_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "CELL", 16)
+    done = filled(place, FILES).run(NEAR, way="approximate")
+    assert done.found.recall is not None
+    every = {tuple(parsed(name)[0] for name in ends) for ends in near(Views(8).pairs(FILES))}
+    assert 0 < done.found.recall.found <= done.found.recall.near <= len({one for pair in every for one in pair})
+    assert place.pairs() == near(Views(8).pairs(FILES)), "the sample, which is compared with everything, is all"
+
+
 @pytest.mark.slow
 def test_what_comes_later_is_compared_with_the_views_of_what_was_there_and_the_other_way(place: Place) -> None:
     new = {sha(number) for number in (0, 21, 30, 33, 39, 25)}
@@ -256,9 +288,9 @@ def test_pairs_of_views_become_pairs_of_contents(spark: SparkSession) -> None:
 
 def test_columns_say_of_names_what_python_does_and_a_view_is_undone(spark: SparkSession) -> None:
     names = [named(sha(1), view) for view in VIEWS]
-    number = views.number("sha256")
+    number = viewed.number("sha256")
     rows = spark.createDataFrame([(name,) for name in names], "sha256 string").select(
-        "sha256", views.content("sha256"), number, views.word(number), views.undone(number)
+        "sha256", viewed.content("sha256"), number, viewed.word(number), viewed.undone(number)
     )
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     for name, content, place, word, undone in rows.collect():
@@ -351,7 +383,7 @@ def test_views_that_cannot_be_made_are_counted_and_tried_again(hidden: Place, mo
     folder = Path(hidden.features).parent / "images"
     path = folder / "4.png"
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    rows = tables.read(there.spark, hidden.output, "views").where(views.content("sha256") != sha256)
+    rows = tables.read(there.spark, hidden.output, "views").where(viewed.content("sha256") != sha256)
     tables.replace(rows, there.output, "views")
     table = str(tmp_path / "table")
     images.ingest(there.spark, str(path), table)
@@ -362,7 +394,7 @@ def test_views_that_cannot_be_made_are_counted_and_tried_again(hidden: Place, mo
     finally:
         gone.rename(path)
     assert done.turned == Turned(8, 16, 0, 1)
-    said = "Of 1 images not all views could be made"
+    said = "1 image cannot be read any more, so that not all views could be made"
     assert said in " ".join(told(done, tight(model)))
     assert done.counts["groups"] == 7, "it is found by the views of what it is a view of"
     assert again.turned == Turned(8, 16, 1, 0), "a table of images has its bytes"
@@ -382,7 +414,8 @@ def test_a_view_is_described_as_a_query_sees_it(hidden: Place, spark: SparkSessi
     asked = [(name, "p", "p", 0, pixels.encoded(VIEWS[parsed(name)[1]](picture))) for name in names]
     with features.task(spark, model) as task:
         expected = features.describe(spark.createDataFrame(asked, schema), task).collect()
-        wanted = spark.createDataFrame([("a", "p", "p", 0, content, names)], f"{schema}, views array<string>")
+        ends = [name.removeprefix("a") for name in names]
+        wanted = spark.createDataFrame([("a", "p", "p", 0, content, ends)], f"{schema}, views array<string>")
         found = features.describe(wanted, task).collect()
         (reject,) = features.describe(wanted.withColumn("content", F.lit(b"no image")), task).collect()
     assert {row["sha256"]: row["features"] for row in found} == {row["sha256"]: row["features"] for row in expected}
