@@ -19,6 +19,7 @@ from dedup import (
     results,
     storage,
     tables,
+    views,
 )
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.edits import EDITS
@@ -58,6 +59,7 @@ class Wish:
             raise UsageError(f"--precision {self.precision:g}: it must be more than 0 and less than 1")
         if not 1 <= self.votes <= len(METRICS):
             raise UsageError(f"--votes {self.votes}: possible are 1 to {len(METRICS)}")
+        views.require(self.views)
         if not 0 < self.duplicates < np.inf:
             raise UsageError(f"--duplicates {self.duplicates:g}: it must be more than 0, and finite")
 

@@ -22,6 +22,7 @@ from dedup import (
     results,
     storage,
     tables,
+    views,
 )
 from dedup.distances import DEFAULT_P, METRICS, listed
 from dedup.edits import EDITS
@@ -55,6 +56,7 @@ class Wish:
         results.check(1, self.p, list(METRICS))
         if self.originals < 1:
             raise UsageError(f"--originals {self.originals}: at least 1 image must be looked at")
+        views.require(self.views)
         if self.labels and self.views > 1:
             raise UsageError("--views goes with altered copies: labelled pairs are looked up as they are")
 

@@ -183,7 +183,7 @@ def calibrate(measured: Measured, precision: float, votes: int, duplicates: floa
         unread=int((~read).sum()),
         natural=int(found.sum()),
         copied=int(found.any(axis=1).sum()),
-        crowded=sample - len(polled),
+        crowded=sample - len(polled) - int((~read & ~np.isfinite(measured.near).any(axis=(1, 2))).sum()),
         precision=precision,
         duplicates=duplicates,
         votes=votes,

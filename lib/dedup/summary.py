@@ -8,12 +8,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.stats import binomtest
 
-from dedup import keepers, report, search
+from dedup import keepers, report, search, views
 from dedup.contents import Others
 from dedup.errors import UsageError
 from dedup.thresholds import Thresholds
 from dedup.turned import Turned
-from dedup.views import COUNTS, first_views
+from dedup.views import first_views
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class Request:
         keepers.check(self.policy)
         if self.way not in {None, *search.WAYS}:
             raise UsageError(f"--search {self.way}: possible are {', '.join(search.WAYS)}")
-        if self.seen not in COUNTS:
-            raise UsageError(f"--views {self.seen}: possible are {', '.join(map(str, COUNTS))}")
+        views.require(self.seen)
         if self.thresholds.calibrated and self.seen > self.thresholds.views:
             raise UsageError(
                 f"--views {self.seen}: the thresholds were made for {self.thresholds.views}: run calibrate --views "

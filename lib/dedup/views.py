@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from dedup.errors import UsageError
+
 Pixels = NDArray[np.uint8]
 
 PLAIN = "plain"
@@ -28,6 +30,18 @@ The first 1, 2, 4 and 8 are groups: what they make of a view is another one of t
 
 COUNTS = (1, 2, 4, 8)
 """How many of them, from the first on, can be asked for."""
+
+
+def require(count: int) -> None:
+    """Make sure that there can be so many views.
+
+    Raises
+    ------
+    UsageError
+        If there cannot.
+    """
+    if count not in COUNTS:
+        raise UsageError(f"--views {count}: possible are {', '.join(map(str, COUNTS))}")
 
 
 def first_views(count: int) -> tuple[str, ...]:
