@@ -21,10 +21,10 @@ The modules follow the data, and each imports only what stands before it:
 - a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`
   and `calibration_page` (what is shown), `calibration` (from end to end);
 - an evaluation: `ranks` (what is found among what), `evaluation_page`, `evaluation` (from end to end);
-- a deduplication: `contents` (exact copies), `groups`, `viewed` and `turned` (contents in other views), `sketches` (which pairs
-  cannot be near), `candidates` (the others), `pairs` (those that are), `search` (all near pairs of a lake), `keepers`
-  (which file stays), `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the next run must know),
-  `deduplication` (from end to end);
+- a deduplication: `contents` (exact copies), `groups`, `viewed` and `turned` (contents in other views), `sketches`
+  (which pairs cannot be near), `candidates` (the others), `pairs` (those that are), `search` (all near pairs of a
+  lake), `keepers` (which file stays), `manifest`, `ledger` and `gallery` (what is shown of it), `state` (what the
+  next run must know), `deduplication` (from end to end);
 - the edge: `releases` (of Spark), `console`, `counters` (what was counted, as a table and as JSON), `job` (what all
   jobs do alike), `notebook` (what all notebooks do), `demo` (altered copies, hidden and looked for).
 """
