@@ -143,11 +143,11 @@ class _Run:
             self._exact = groups.kept(
                 files.groupBy(F.col("exact").alias("sha256")).agg(F.every("own").alias("own")), f"{folder}/exact"
             )
-        self._turned, seen = None, []
+        self._turned = None
+        self._vectors = plain = contents.vectors(spark, locations, model)
         if request.seen > 1:
             self._turned, rows = self._turn(list(locations))
-            seen.append(rows)
-        self._vectors = contents.vectors(spark, locations, model, seen)
+            self._vectors = contents.vectors(spark, locations, model, [rows])
         settings = {
             "format": _FORMAT,
             "model": model,
@@ -161,7 +161,7 @@ class _Run:
             self._state = before
         else:
             with progress.step(spark, "deduplicate: fit sketches"):
-                axes = sketches.fit(_sample(contents.vectors(spark, locations, model)))
+                axes = sketches.fit(_sample(plain))
             self._state = states.State(0 if before is None else before.run, settings, (), "", False, axes)
             self._state.save(output)  # from now on, what was compared under other settings counts for nothing
 
