@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
+from tests import jvm
 from tests.libraries import RELEASE
 from tests.samples import ROOT, WEIGHTS, make_images
 
@@ -105,16 +106,12 @@ class Cluster:
             process.wait()
 
 
-JVM = "-XX:TieredStopAtLevel=1"
-"""The JVM's second compiler pays in hours: a hundred short lives only wait for it."""
-
-
 def on(cluster: Cluster) -> tuple[str, ...]:
     """Return the options by which submit.sh runs a job on a cluster of this machine."""
     return (
         *("--master", cluster.url, "--driver-memory", "2g"),
         *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1500m"),
-        *("--conf", "spark.sql.shuffle.partitions=4", "--conf", f"spark.executor.extraJavaOptions={JVM}"),
+        *("--conf", "spark.sql.shuffle.partitions=4", "--conf", f"spark.executor.extraJavaOptions={jvm.OPTIONS}"),
     )
 
 
@@ -137,7 +134,7 @@ def environment(scratch: Path) -> dict[str, str]:
     """Return what a user's shell holds: nothing that would make the library importable."""
     others = {"PYTHONPATH", "SPARK_HOME", "PYSPARK_PYTHON", "DEDUP_SPARK"}
     kept = {key: value for key, value in os.environ.items() if key not in others}
-    kept |= {"SPARK_SUBMIT_OPTS": f"{JVM} -Djava.io.tmpdir={scratch}", "SPARK_DAEMON_JAVA_OPTS": JVM}
+    kept |= {"SPARK_SUBMIT_OPTS": f"{jvm.OPTIONS} -Djava.io.tmpdir={scratch}", "SPARK_DAEMON_JAVA_OPTS": jvm.OPTIONS}
     kept |= {"SPARK_LOCAL_DIRS": str(scratch), "TMPDIR": str(scratch)}
     used = Path(sys.prefix)
     if used.name == f"spark-{RELEASE}":  # beside what it takes from the environment that it is in

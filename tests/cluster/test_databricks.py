@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from pyspark.java_gateway import launch_gateway
+from tests import jvm
 from tests.connect import serving
 from tests.notebooks import MARK, cells
 from tests.samples import ROOT, WEIGHTS, make_images
@@ -36,7 +37,7 @@ def run(
 ) -> list[list[str]]:
     """Execute notebooks in a session of Spark Connect, and return what each says and displays."""
     properties = {
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+        "spark.driver.extraJavaOptions": jvm.OPTIONS,
         "spark.local.dir": str(folder),
         "spark.sql.shuffle.partitions": "2",
         "spark.ui.enabled": "false",
@@ -75,7 +76,7 @@ def test_the_quick_start_and_the_tasks_of_the_job(wheel: Path, environment: dict
             ("extract.py", {"table": lake, "features": features, "weights": WEIGHTS}),
             (
                 "deduplicate.py",
-                {"table": lake, "features": features, "output": duplicates, "sample": "5", "precision": "0.9"},
+                {"table": lake, "features": features, "output": duplicates, "sample": "2", "precision": "0.5"},
             ),
         ],
     )

@@ -78,18 +78,10 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_manifest(
     assert (tmp_path / "out" / "manifest.csv").read_bytes() == local
 
 
-def test_a_second_run_compares_nothing(local: bytes, copied: Path, submit: Submit) -> None:
-    job = submit("deduplicate", "--features", f"{copied}/features", "--output", f"{copied}/local", "--csv")
-    out, err = job.communicate(timeout=300)
-    assert job.returncode == 0, err
-    assert "30 different images = 0 compared + 30 known" in out
-    assert (copied / "local" / "manifest.csv").read_bytes() == local
-
-
 def test_thresholds_are_calibrated_and_used(copied: Path, submit: Submit) -> None:
     made = submit(
         *("calibrate", "--features", f"{copied}/features", "--output", f"{copied}/calibration"),
-        *("--sample", "3", "--precision", "0.5"),
+        *("--sample", "2", "--precision", "0.5"),
     )
     out, err = made.communicate(timeout=300)
     assert made.returncode == 0, err

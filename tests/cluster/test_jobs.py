@@ -48,15 +48,6 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_features(
     assert "120 files = 120 with features + 0 rejected" in out
     assert vectors(features) == vectors(local / "features")
 
-    asked = str(next(images.rglob("*.png")))
-    query = submit(
-        *on(cluster), "query", "--features", str(features), "--query", asked, "--report", f"{tmp_path}/report"
-    )
-    out, err = query.communicate(timeout=300)
-    assert query.returncode == 0, err
-    assert "5/5" in out
-    assert (tmp_path / "report" / "report.html").exists()
-
 
 def test_a_query_through_submit_answers_and_names_the_page(
     local: Path, images: Path, submit: Submit, tmp_path: Path

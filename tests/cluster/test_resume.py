@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from tests.cluster.conftest import Cluster, command, kill, on, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
-from tests.samples import WEIGHTS
+from tests.networks import network, save
 
 pytestmark = pytest.mark.slow
 
@@ -44,8 +44,8 @@ def workers(job: Job) -> list[int]:
 
 
 def at_work(job: Job) -> list[int]:
-    """Return the Python workers of a local run that have the network's weights."""
-    return [process for process in workers(job) if ".f32" in maps(process)]
+    """Return the Python workers of a local run that have what computes the network."""
+    return [process for process in workers(job) if "/onnxruntime/" in maps(process)]
 
 
 def maps(process: int) -> str:
@@ -81,8 +81,19 @@ def computed(said: str) -> int:
     return int(found[1])
 
 
-def extract(submit: Submit, local: Path, features: Path, *options: str) -> Job:
-    return submit(*options, "extract", "--table", f"{local}/table", "--features", str(features), "--weights", WEIGHTS)
+Extract = Callable[..., Job]
+
+
+@pytest.fixture(scope="module")
+def extract(submit: Submit, local: Path, tmp_path_factory: pytest.TempPathFactory) -> Extract:
+    """Return a function that starts an extract under a network that is there at once, and takes its time then."""
+    said = save(network(), tmp_path_factory.mktemp("network") / "network.onnx")
+
+    def start(features: Path, *options: str, after: tuple[str, ...] = ()) -> Job:
+        model = ("--model", said, "--size", "1024")
+        return submit(*options, "extract", "--table", f"{local}/table", "--features", str(features), *model, *after)
+
+    return start
 
 
 ONE_CORE = ("--master", "local[1,2]")
@@ -90,19 +101,21 @@ ONE_CORE = ("--master", "local[1,2]")
 
 
 @pytest.fixture(scope="module")
-def whole(local: Path) -> dict[str, bytes]:
+def whole(extract: Extract, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Return the vectors of a run that is not killed."""
-    return vectors(local / "features")
+    features = tmp_path_factory.mktemp("whole") / "features"
+    assert computed(finished(extract(features))) == 120
+    return vectors(features)
 
 
 def test_an_extract_killed_at_several_moments_ends_in_the_same_bytes(
-    submit: Submit, local: Path, whole: dict[str, bytes], tmp_path: Path
+    extract: Extract, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     features = tmp_path / "features"
     made = features / "features"
 
     def start() -> Job:
-        return extract(submit, local, features, *ONE_CORE)
+        return extract(features, *ONE_CORE)
 
     killed(start(), java, lambda: parts(features / "images"))  # the files are being listed
     second = start()
@@ -142,13 +155,12 @@ def in_delta(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_extract_into_delta_that_is_killed_goes_on_from_its_last_transaction(
-    submit: Submit, local: Path, whole: dict[str, bytes], tmp_path: Path
+    extract: Extract, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     made = tmp_path / "features" / "features"
 
     def start() -> Job:
-        job = ("extract", "--table", f"{local}/table", "--features", f"{tmp_path}/features", "--weights", WEIGHTS)
-        return submit(*ONE_CORE, *job, "--format", "delta")
+        return extract(tmp_path / "features", *ONE_CORE, after=("--format", "delta"))
 
     killed(start(), both, lambda: len([*(made / "_delta_log").glob("*.json")]) > 1)  # the first one makes the table
     durable = in_delta(made)
@@ -159,8 +171,7 @@ def test_an_extract_into_delta_that_is_killed_goes_on_from_its_last_transaction(
 
 def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(
     clusters: Callable[[], AbstractContextManager[Cluster]],
-    submit: Submit,
-    local: Path,
+    extract: Extract,
     whole: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
@@ -168,7 +179,7 @@ def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(
 
     def start(cluster: Cluster) -> Job:
         one_core = ("--total-executor-cores", "1", "--conf", "spark.default.parallelism=1")
-        return extract(submit, local, features, *on(cluster), *one_core)
+        return extract(features, *on(cluster), *one_core)
 
     with clusters() as cluster:
         job = start(cluster)

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from tests import jvm
 from tests.connect import serving
 from tests.libraries import jars, need
+from tests.networks import network, save
 from tests.samples import ROOT, WEIGHTS, Lake, make_images, make_lake
 from tests.store import Gateway, environment
 
-from dedup import delivery, extraction, formats, images, weights
+from dedup import delivery, extraction, formats, images, onnx_model, weights
+from dedup.model import Model
 from dedup.vgg16_model import Vgg16Model
 
 FORMAT = os.environ.get("DEDUP_FORMAT", formats.DEFAULT)
@@ -93,19 +96,24 @@ def _properties(scratch: Path) -> dict[str, str]:
         "spark.local.dir": str(scratch / "local"),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.log.level": "ERROR",
-        # The JVM's second compiler pays in hours; hundreds of small plans only wait for it.
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+        "spark.driver.extraJavaOptions": jvm.OPTIONS,
     }
 
 
 @pytest.fixture(scope="session")
-def model() -> Vgg16Model:
+def vgg16() -> Vgg16Model:
     """VGG16 itself, with weights made from a seed."""
     return Vgg16Model(weights.load(WEIGHTS), "float32")
 
 
 @pytest.fixture(scope="session")
-def lake(spark: SparkSession, model: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A small network, for whatever does not depend on which one it is: VGG16 takes half a minute to begin."""
+    return onnx_model.load(save(network(), tmp_path_factory.mktemp("model") / "network.onnx"), 64)
+
+
+@pytest.fixture(scope="session")
+def lake(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     folder = tmp_path_factory.mktemp("lake")
     make_lake(folder / "images")
     table, location = str(folder / "table"), str(folder / "features")
@@ -115,7 +123,7 @@ def lake(spark: SparkSession, model: Vgg16Model, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
-def location(spark: SparkSession, model: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> str:
+def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return features of 24 images, whose bytes are at their paths."""
     folder = tmp_path_factory.mktemp("unstored")
     make_images(folder / "images", 24)

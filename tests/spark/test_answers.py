@@ -15,8 +15,8 @@ from dedup.answers import Question
 from dedup.edits import EDITS
 from dedup.errors import UsageError
 from dedup.focus import Focus, box
+from dedup.model import Model
 from dedup.models import Chosen
-from dedup.vgg16_model import Vgg16Model
 
 
 def no_model() -> NoReturn:
@@ -64,7 +64,7 @@ def test_a_path_that_only_the_table_knows_can_be_asked(spark: SparkSession, lake
 
 
 def test_a_new_image_goes_through_the_network_and_a_folder_may_hold_others(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path
 ) -> None:
     (tmp_path / "asked").mkdir()
     altered = picture(5, (125, 105)).convert("L")
@@ -81,7 +81,7 @@ def test_a_new_image_goes_through_the_network_and_a_folder_may_hold_others(
 
 @pytest.mark.parametrize(("edit", "back"), [("mirrored", "mirrored"), ("turned left", "turned right")])
 def test_a_flipped_or_turned_query_finds_its_image_in_a_view(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, tmp_path: Path, edit: str, back: str
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path, edit: str, back: str
 ) -> None:
     known = next(lake.images.rglob("cloud 000.png"))
     asked = str(tmp_path / "altered.png")
@@ -98,7 +98,7 @@ def test_a_flipped_or_turned_query_finds_its_image_in_a_view(
     assert found["euclidean"] < distance / 20
 
 
-def test_only_the_focus_of_a_query_counts(spark: SparkSession, lake: Lake, model: Vgg16Model, tmp_path: Path) -> None:
+def test_only_the_focus_of_a_query_counts(spark: SparkSession, lake: Lake, model: Model, tmp_path: Path) -> None:
     known = Image.open(next(lake.images.rglob("cloud 000.png"))).convert("RGB")
     sha256 = hashes(lake.images)["cloud 000.png"]
     pasted = Image.new("RGB", (known.width * 2, known.height), "red")
@@ -119,7 +119,7 @@ def test_only_the_focus_of_a_query_counts(spark: SparkSession, lake: Lake, model
 
 
 def test_what_the_table_knows_is_read_again_for_a_focus_and_views(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path
 ) -> None:
     sha256 = hashes(lake.images)["cloud 000.png"]
     chosen = Chosen(models.one(lake.features, model.id), lambda: model)

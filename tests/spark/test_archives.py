@@ -15,7 +15,7 @@ from tests.samples import make_images, picture
 
 from dedup import archives, extraction, files, images, queries, report, rounds, tables
 from dedup.errors import Reason, UsageError
-from dedup.vgg16_model import Vgg16Model
+from dedup.model import Model
 
 
 def encoded(seed: int) -> bytes:
@@ -78,7 +78,7 @@ def test_a_pattern_picks_the_pictures_of_shards(spark: SparkSession, lake: Path,
 
 
 def test_members_stay_where_they_are_and_have_the_features_of_their_bytes(
-    spark: SparkSession, lake: Path, contents: dict[str, bytes], model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, lake: Path, contents: dict[str, bytes], model: Model, tmp_path: Path
 ) -> None:
     (lake / "plain.png").write_bytes(contents["set/0.png"])
     location = str(tmp_path / "features")

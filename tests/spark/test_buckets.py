@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 from tests.archives import tar, zipped
-from tests.samples import WEIGHTS, make_images, picture
+from tests.samples import make_images, picture
 from tests.store import Gateway, Store, environment
 
-from dedup import archives, extraction, files, following, images, listing, storage, stores, tables, weights
+from dedup import archives, extraction, files, following, images, listing, storage, stores, tables
 from dedup.errors import Outage, Reason, Reject, UsageError
-from dedup.vgg16_model import Vgg16Model
+from dedup.model import Model
 
 ODD = ("a b/ü ä.png", "x=1/日本.png", "%20/100%.png", "#1/?&+'()[*].png", "set/.hidden.png")
 
@@ -66,7 +66,9 @@ def test_what_is_written_is_there_what_is_deleted_is_gone_and_a_folder_is_no_obj
     assert not (bucket / "c").exists()
 
 
-def test_objects_that_vanish_or_change_are_rejects(spark: SparkSession, store: Store, tmp_path: Path) -> None:
+def test_objects_that_vanish_or_change_are_rejects(
+    spark: SparkSession, store: Store, model: Model, tmp_path: Path
+) -> None:
     bucket = store.bucket("photos")
     make_images(bucket, 12)
     features = f"{tmp_path}/features"
@@ -74,7 +76,7 @@ def test_objects_that_vanish_or_change_are_rejects(spark: SparkSession, store: S
     first, second, *_ = sorted(bucket.rglob("cloud*"))
     first.unlink()
     second.write_bytes(b"others")
-    done = extraction.extract(spark, features, features, Vgg16Model(weights.load(WEIGHTS), "float32"))
+    done = extraction.extract(spark, features, features, model)
     assert (done.files, done.described, done.rejected) == (12, 10, 2)
     assert rejects(features, spark) == {first.name: Reason.MISSING, second.name: Reason.CHANGED}
 

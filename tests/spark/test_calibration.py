@@ -18,7 +18,6 @@ from tests.samples import Lake
 from dedup import (
     calibration,
     copies,
-    engines,
     images,
     models,
     neighbours,
@@ -31,8 +30,9 @@ from dedup.calibration import Wish
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
 from dedup.errors import UsageError
+from dedup.model import Model
 from dedup.models import Made
-from dedup.vgg16_model import Vgg16Model
+from dedup.onnx_model import ENGINE, Recipe
 
 WIDTH = 16
 
@@ -87,20 +87,22 @@ def test_too_few_different_images_are_refused(spark: SparkSession, lake: Lake, t
 
 
 @pytest.fixture(scope="module")
-def measured(spark: SparkSession, lake: Lake, model: Vgg16Model) -> tuple[list[str], NDArray[np.float64]]:
+def measured(spark: SparkSession, lake: Lake, model: Model) -> tuple[list[str], NDArray[np.float64]]:
     sample = sorted(row["sha256"] for row in images.inventory(spark, lake.table).select("sha256").distinct().collect())
     return sample[:2], copies.measure(spark, lake.table, sample[:2], model, 3.0, "calibrate")[0]
 
 
 def test_copies_are_measured_against_their_image(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, measured: tuple[list[str], NDArray[np.float64]]
+    spark: SparkSession, lake: Lake, model: Model, measured: tuple[list[str], NDArray[np.float64]]
 ) -> None:
     sample, found = measured
     assert found.shape == (2, len(EDITS), len(METRICS))
     path = next(file for file in sorted(lake.images.rglob("cloud*")) if _sha256(file) == sample[0])
     image = pixels.open_upright(storage.read(str(path)))
-    small = [np.asarray(one.resize((224, 224), Image.Resampling.BILINEAR)) for one in (image, EDITS["text"](image))]
-    vectors = engines.ENGINES["ncnn"].load(model.weights.flat, model.arithmetic, 32, 2)(np.stack(small))
+    sides = (model.side, model.side)
+    small = [np.asarray(one.resize(sides, Image.Resampling.BILINEAR)) for one in (image, EDITS["text"](image))]
+    assert isinstance(model.arithmetic, Recipe)
+    vectors = ENGINE.load(model.blob, model.arithmetic, 1, 1)(np.stack(small))
     expected = distances(vectors[1:], vectors[:1])
     text = list(EDITS).index("text")
     assert found[0, text] == pytest.approx([expected[metric][0, 0] for metric in METRICS], rel=1e-4)
@@ -108,7 +110,7 @@ def test_copies_are_measured_against_their_image(
 
 
 def test_bytes_come_from_the_paths_where_no_table_has_them(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, measured: tuple[list[str], NDArray[np.float64]]
+    spark: SparkSession, lake: Lake, model: Model, measured: tuple[list[str], NDArray[np.float64]]
 ) -> None:
     sample, expected = measured
     path = next(file for file in sorted(lake.images.rglob("cloud*")) if _sha256(file) == sample[1])
@@ -136,7 +138,7 @@ def test_a_calibration_leaves_thresholds_that_load(spark: SparkSession, location
     assert loaded == done.thresholds
     assert (loaded.model, loaded.votes, loaded.calibrated) == (made.model, 3, True)
     assert all(0 < loaded.within[metric] < np.inf for metric in METRICS)
-    assert loaded.made.startswith("3 of 24 different images under seeded:7 weights")
+    assert loaded.made.startswith(f"3 of 24 different images under {network.source}")
     figures = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert set(figures["recall"]) == set(EDITS)
     assert figures["factor"]["low"] <= figures["factor"]["value"] <= figures["factor"]["high"]

@@ -15,8 +15,8 @@ from dedup import evaluation, extraction, images, labels, models
 from dedup.edits import EDITS
 from dedup.errors import UsageError
 from dedup.evaluation import Wish
+from dedup.model import Model
 from dedup.ranks import ALL, METHODS, PLACES, RULES
-from dedup.vgg16_model import Vgg16Model
 
 
 def test_an_evaluation_leaves_figures_for_every_edit_the_same_each_time(
@@ -60,9 +60,7 @@ def labelled(folder: Path, pairs: list[tuple[str, ...]]) -> str:
     return str(folder / "labels.csv")
 
 
-def test_labelled_copies_are_asked_for_by_what_the_table_has(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path
-) -> None:
+def test_labelled_copies_are_asked_for_by_what_the_table_has(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     paths = make_images(tmp_path / "images", 24)
     near, far = tmp_path / "images" / "near.png", tmp_path / "images" / "far.png"
     Image.open(paths[0]).convert("RGB").resize((150, 110)).save(near)
@@ -111,9 +109,7 @@ def test_labels_that_name_nothing_are_refused(
         evaluation.evaluate(spark, wish, models.one(location, None), no_network)
 
 
-def test_a_lake_of_too_few_images_is_refused(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, tmp_path: Path
-) -> None:
+def test_a_lake_of_too_few_images_is_refused(spark: SparkSession, lake: Lake, model: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="20 different images"):
         evaluation.evaluate(spark, Wish(lake.features, str(tmp_path)), models.one(lake.features, None), lambda: model)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from dedup import (
 )
 from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.errors import Reason, UsageError
+from dedup.model import Model
 from dedup.vgg16_model import Vgg16Model
 
 
@@ -53,16 +55,38 @@ def test_files_are_features_and_rejects(spark: SparkSession, lake: Lake) -> None
     }
 
 
+@pytest.fixture(scope="module")
+def under_vgg16(spark: SparkSession, vgg16: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with 6 images and their features under VGG16."""
+    folder = tmp_path_factory.mktemp("vgg16")
+    make_images(folder / "images", 6)
+    location = str(folder / "features")
+    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
+    extraction.extract(spark, location, location, vgg16)
+    return folder
+
+
 def test_a_vector_is_what_the_network_makes_of_the_decoded_file(
-    spark: SparkSession, lake: Lake, model: Vgg16Model
+    spark: SparkSession, under_vgg16: Path, vgg16: Vgg16Model
 ) -> None:
-    rows = tables.read(spark, lake.table, "images").orderBy("path").limit(3).collect()
-    found = vectors(spark, lake.features)
-    predict = engines.ENGINES["ncnn"].load(model.weights.flat, model.arithmetic, 32, 2)
-    for row in rows:
-        if row["sha256"] in found:
-            expected = predict(pixels.decode(bytes(row["content"])).pixels[None])[0]
-            np.testing.assert_array_equal(np.frombuffer(found[row["sha256"]], "<f4"), expected)
+    found = vectors(spark, str(under_vgg16 / "features"))
+    files = [path for path in (under_vgg16 / "images").rglob("*") if path.is_file()]
+    assert len(found) == len(files) == 6
+    predict = engines.ENGINES["ncnn"].load(vgg16.weights.flat, vgg16.arithmetic, 32, 2)
+    for file in files:
+        content = file.read_bytes()
+        expected = predict(pixels.decode(content).pixels[None])[0]
+        vector = np.frombuffer(found[hashlib.sha256(content).hexdigest()], "<f4")
+        np.testing.assert_array_equal(vector, expected)
+
+
+def test_vgg16_makes_the_same_bytes_at_any_partitioning(
+    spark: SparkSession, under_vgg16: Path, vgg16: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "slots", lambda spark: 4)
+    images.ingest(spark, str(under_vgg16 / "images"), str(tmp_path), keep_bytes=False)
+    extraction.extract(spark, str(tmp_path), str(tmp_path), vgg16)
+    assert vectors(spark, str(tmp_path)) == vectors(spark, str(under_vgg16 / "features"))
 
 
 def test_a_content_has_the_digest_of_its_decoded_file(spark: SparkSession, lake: Lake) -> None:
@@ -92,7 +116,7 @@ def test_a_list_of_files_has_few_files_in_a_bucket_however_many_tasks_spark_make
     assert max(row["count"] for row in found.collect()) <= rounds.slots(spark)
 
 
-def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Vgg16Model) -> None:
+def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: Model) -> None:
     def parts() -> list[set[str]]:
         names = ("features", "images", "rejects")
         return [formats.of(lake.features).parts(spark, f"{lake.features}/{name}") for name in names]
@@ -109,7 +133,7 @@ def test_a_second_run_computes_nothing(spark: SparkSession, lake: Lake, model: V
 def test_the_same_bytes_at_any_partitioning(
     spark: SparkSession,
     lake: Lake,
-    model: Vgg16Model,
+    model: Model,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     tasks: int,
@@ -121,7 +145,7 @@ def test_the_same_bytes_at_any_partitioning(
 
 
 def test_a_run_that_dies_goes_on_where_it_stopped(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounds, "LEAST_FILES", 16)
     make_images(tmp_path / "in", 80)
@@ -154,7 +178,7 @@ def test_a_run_that_dies_goes_on_where_it_stopped(
 
 
 def test_a_file_that_changed_since_it_was_listed_is_rejected_and_tried_again(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, model: Model, tmp_path: Path
 ) -> None:
     paths = make_images(tmp_path / "in", 3)
     location = str(tmp_path / "features")
@@ -181,10 +205,16 @@ def test_weights_are_unpickled_once_and_mapped_by_all(spark: SparkSession) -> No
             yield pa.RecordBatch.from_pydict({"sum": [float(mapped.sum())], "file": [file]})
 
     with delivery.shipped(spark, flat, "numbers.f32") as parcel:
-        rows = spark.range(0, 4, 1, 4).mapInArrow(read, "sum double, file string").collect()
+        made = spark.range(0, 4, 1, 4).mapInArrow(read, "sum double, file string")
+        with rounds.held(made) as held:
+            rows = [*made.collect(), *held.collect()]
     assert {row["sum"] for row in rows} == {499500.0}
-    assert len({row["file"] for row in rows}) == 1
-    assert rows[0]["file"].endswith("numbers.f32")
+    assert {row["file"] for row in rows} == {rows[0]["file"]}
+    file = Path(rows[0]["file"])
+    assert file.name == "numbers.f32"
+    assert [*file.parents[1].rglob(file.name)] == [file], (
+        "sessions that Spark makes of this one have no files of their own"
+    )
 
 
 @pytest.mark.usefixtures("classic")
@@ -208,7 +238,7 @@ def test_weights_that_were_sent_last_are_there_for_the_next(spark: SparkSession)
         assert (sum_of(other), sum_of(anew)) == (200, 100)
 
 
-def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
+def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no table of images"):
         extraction.extract(spark, str(tmp_path / "nothing"), str(tmp_path / "features"), model)
 
@@ -218,12 +248,12 @@ def test_reasons_are_counted(spark: SparkSession, lake: Lake) -> None:
     assert list(counted.items()) == [("empty", 1), ("missing", 1), ("not_an_image", 1), ("truncated", 1)]
 
 
-def test_models_have_rows_of_their_own(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
+def test_models_have_rows_of_their_own(spark: SparkSession, vgg16: Vgg16Model, tmp_path: Path) -> None:
     make_images(tmp_path / "in", 2)
     location = str(tmp_path / "features")
     images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
     for precision in PRECISIONS:
-        extraction.extract(spark, location, location, Vgg16Model(model.weights, precision))
+        extraction.extract(spark, location, location, Vgg16Model(vgg16.weights, precision))
     counts = tables.read(spark, location, "features").groupBy("model").agg(F.count_distinct("sha256")).collect()
     assert [count for _, count in counts] == [2] * len(PRECISIONS)
     assert {entry.model for entry in models.of(location)} == {row["model"] for row in counts}
@@ -238,7 +268,7 @@ def test_a_task_knows_the_cores_that_it_was_given(spark: SparkSession) -> None:
 
 
 def test_a_copy_that_is_left_gives_the_features_of_one_that_is_gone(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, model: Model, tmp_path: Path
 ) -> None:
     path = make_images(tmp_path / "in", 1)[0]
     (tmp_path / "in" / "zzz.png").write_bytes(path.read_bytes())
@@ -249,9 +279,7 @@ def test_a_copy_that_is_left_gives_the_features_of_one_that_is_gone(
     assert (done.files, done.described, done.rejected) == (2, 2, 0)
 
 
-def test_a_content_that_no_file_has_any_more_does_not_vote(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path
-) -> None:
+def test_a_content_that_no_file_has_any_more_does_not_vote(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     paths = make_images(tmp_path / "in", 3)
     location = str(tmp_path / "features")
     for _ in range(2):
@@ -266,7 +294,7 @@ def test_a_content_that_no_file_has_any_more_does_not_vote(
 
 
 def test_a_query_during_an_extract_answers_from_what_was_complete_before_it(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = make_images(tmp_path / "in", 3)
     location = str(tmp_path / "features")
@@ -300,7 +328,7 @@ def test_a_query_during_an_extract_answers_from_what_was_complete_before_it(
     assert (len(after.rows[asked]), after.notes) == (4, [])
 
 
-def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
+def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_images(tmp_path / f"{name} in", 2)
         images.ingest(spark, str(tmp_path / f"{name} in"), str(tmp_path / name))
@@ -310,7 +338,7 @@ def test_features_are_not_put_over_a_table_with_bytes(spark: SparkSession, model
 
 
 def test_a_content_whose_only_file_cannot_be_read_any_more_does_not_vote(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, model: Model, tmp_path: Path
 ) -> None:
     paths = make_images(tmp_path / "in", 2)
     location = str(tmp_path / "features")
@@ -332,7 +360,7 @@ def test_features_are_written_in_lz4(lake: Lake) -> None:
     assert {group.column(i).compression for i in range(group.num_columns)} == {"LZ4"}
 
 
-def test_image_bytes_that_wait_for_the_network_are_bounded(model: Vgg16Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_bytes_that_wait_for_the_network_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 
     def rows() -> Iterator[pa.RecordBatch]:
@@ -367,7 +395,7 @@ def broken(folder: Path) -> None:
 
 
 def test_a_file_without_features_or_reject_ends_the_job(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(tmp_path / "in")
     images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"), keep_bytes=False)
@@ -382,7 +410,7 @@ def test_a_file_without_features_or_reject_ends_the_job(
 
 
 def test_a_table_of_images_that_cannot_be_written_ends_the_job_before_the_network(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_images(tmp_path / "in", 2)
     images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"), keep_bytes=False)

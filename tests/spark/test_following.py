@@ -16,7 +16,7 @@ from tests.samples import arrive, make_images
 
 from dedup import claims, extraction, features, following, images, models, tables
 from dedup.errors import UsageError
-from dedup.vgg16_model import Vgg16Model
+from dedup.model import Model
 
 OFTEN = "1 second"
 
@@ -54,7 +54,7 @@ def hash_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def contents(spark: SparkSession, location: str, model: Vgg16Model) -> list[str]:
+def contents(spark: SparkSession, location: str, model: Model) -> list[str]:
     return sorted(row["sha256"] for row in features.under(spark, location, model.id).select("sha256").collect())
 
 
@@ -92,7 +92,7 @@ def test_a_stream_takes_in_what_arrives_changes_and_goes(spark: SparkSession, tm
 
 
 @pytest.mark.slow
-def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
+def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     source, table, location = tmp_path / "in", str(tmp_path / "table"), str(tmp_path / "features")
     paths = make_images(tmp_path / "all", 5)
     source.mkdir()
@@ -116,7 +116,7 @@ def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model
 
 
 def test_a_reject_that_goes_leaves_features_that_are_finished(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, model: Model, tmp_path: Path
 ) -> None:
     source, location = tmp_path / "in", str(tmp_path / "features")
     make_images(source, 1)
@@ -141,7 +141,7 @@ def test_a_table_that_is_replaced_while_it_is_read_is_read_again(spark: SparkSes
         following.steadily(began.count)
 
 
-def test_features_follow_files(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
+def test_features_follow_files(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     source, location = tmp_path / "in", str(tmp_path / "features")
     source.mkdir()
     paths = make_images(tmp_path / "all", 3)
@@ -156,7 +156,7 @@ def test_features_follow_files(spark: SparkSession, model: Vgg16Model, tmp_path:
     models.one(location, model.id).require_complete(location)
 
 
-def test_a_table_of_others_is_followed(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
+def test_a_table_of_others_is_followed(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     paths, theirs, location = make_images(tmp_path / "in", 3), f"file://{tmp_path}/theirs", str(tmp_path / "features")
 
     def add(path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.samples import make_images
 
 from dedup import answers, extraction, given, models, tables
 from dedup.errors import UsageError
-from dedup.vgg16_model import Vgg16Model
+from dedup.model import Model
 
 
 def taken(spark: SparkSession, folder: Path) -> DataFrame:
@@ -32,7 +32,7 @@ def kind(request: pytest.FixtureRequest, spark: SparkSession) -> str:
 
 @pytest.mark.slow
 def test_a_table_of_others_becomes_features_and_only_what_is_new_is_read_again(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path, kind: str
+    spark: SparkSession, model: Model, tmp_path: Path, kind: str
 ) -> None:
     paths = make_images(tmp_path / "in", 5)
     paths[4].write_bytes(paths[3].read_bytes())
@@ -93,7 +93,7 @@ def test_a_table_of_others_is_read_as_it_was_when_it_was_opened(spark: SparkSess
             assert found.read(files, keep_bytes=False).where("reason is null").count() == 4
 
 
-def test_a_table_with_columns_of_other_kinds_is_bad_use(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
+def test_a_table_with_columns_of_other_kinds_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     rows = spark.range(1).selectExpr(
         "string(id) path", "id modificationTime", "id length", "binary(string(id)) content"
     )
@@ -104,7 +104,7 @@ def test_a_table_with_columns_of_other_kinds_is_bad_use(spark: SparkSession, mod
 
 @pytest.mark.parametrize("there", [None, "a table of something else", "no table"])
 def test_what_is_no_table_of_images_is_bad_use(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path, there: str | None
+    spark: SparkSession, model: Model, tmp_path: Path, there: str | None
 ) -> None:
     table = tmp_path / "table"
     if there == "a table of something else":

@@ -13,7 +13,7 @@ from tests.samples import Lake, make_images
 
 from dedup import answers, extraction, features, formats, images, models, storage, tables
 from dedup.errors import UsageError
-from dedup.vgg16_model import Vgg16Model
+from dedup.model import Model
 
 
 def inventory(spark: SparkSession, table: str) -> set[str]:
@@ -109,7 +109,7 @@ def test_a_source_without_any_file_changes_nothing(spark: SparkSession, tmp_path
 
 
 def test_files_that_are_gone_do_not_vote_and_are_not_asked_for(
-    spark: SparkSession, model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, model: Model, tmp_path: Path
 ) -> None:
     source, location = tmp_path / "in", str(tmp_path / "features")
     paths = make_images(source, 3)
@@ -138,7 +138,7 @@ def begun(location: str, table: str) -> Path:
     return part
 
 
-def test_a_run_deletes_what_killed_runs_have_begun(spark: SparkSession, model: Vgg16Model, tmp_path: Path) -> None:
+def test_a_run_deletes_what_killed_runs_have_begun(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     make_images(tmp_path / "in", 2)
     table, location = str(tmp_path / "table"), str(tmp_path / "features")
     of_ingest = [begun(table, name) for name in ("images", "rejects")]
@@ -189,7 +189,7 @@ def vectors(rows: DataFrame) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("more", [0, 12])
 def test_rows_of_a_run_that_was_replaced_are_dropped(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, made: str, more: int
+    spark: SparkSession, lake: Lake, model: Model, made: str, more: int
 ) -> None:
     rows = tables.read(spark, made, "features")
     whole = vectors(rows)
@@ -214,7 +214,7 @@ def killed(*_: object) -> None:
 
 @pytest.mark.parametrize("stopped", ["tidy", "drop"])  # before and after readers are sent to what was merged
 def test_of_many_parts_the_smallest_become_one(
-    stopped: str, spark: SparkSession, lake: Lake, model: Vgg16Model, made: str, monkeypatch: pytest.MonkeyPatch
+    stopped: str, spark: SparkSession, lake: Lake, model: Model, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = parts(spark, made)
     rows = tables.read(spark, made, "features")
@@ -248,7 +248,7 @@ def test_of_many_parts_the_smallest_become_one(
 
 
 def test_rows_that_come_after_the_end_count_for_nobody(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, made: str
+    spark: SparkSession, lake: Lake, model: Model, made: str
 ) -> None:
     extraction.extract(spark, lake.table, made, model)
     whole = vectors(features.under(spark, made, model.id))
@@ -261,7 +261,7 @@ def test_rows_that_come_after_the_end_count_for_nobody(
 
 
 def test_a_table_with_copies_is_not_complete_and_a_repair_that_is_stopped_loses_nothing(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, made: str, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, lake: Lake, model: Model, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = vectors(tables.read(spark, made, "features"))
     second = parts(spark, made)[1]

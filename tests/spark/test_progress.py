@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from tests.samples import Lake, descriptions
 
 from dedup import answers, counters, delivery, extraction, images, models, progress
-from dedup.vgg16_model import Vgg16Model
+from dedup.model import Model
 
 
 @pytest.mark.usefixtures("classic")
@@ -33,9 +33,17 @@ def test_a_description_is_of_its_thread_and_its_time(spark: SparkSession) -> Non
     assert (key(), elsewhere) == (None, [None])
 
 
+def test_without_a_spark_context_a_description_is_a_tag(spark: SparkSession) -> None:
+    if delivery.context(spark) is not None:
+        pytest.skip("there is a SparkContext")
+    with delivery.described(spark, "outer, and"), delivery.described(spark, "inner"):
+        assert spark.getTags() == {"outer; and", "inner"}
+    assert spark.getTags() == set()
+
+
 @pytest.mark.usefixtures("classic")
 def test_counts_add_up_and_every_job_is_described(
-    spark: SparkSession, lake: Lake, model: Vgg16Model, tmp_path: Path
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path
 ) -> None:
     before = descriptions(spark)
     counts = counters.ingested(images.ingest(spark, str(lake.images), f"{tmp_path}/table"))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from tests.samples import Stored, Vectors, clumps, make_images, near_by
+from tests.samples import Stored, Vectors, clumps, make_images, near_by, picture
 from tests.spark.test_deduplication import MODEL, POLICY, Place, _plain, exacts, sha
 from tests.spark.test_manifest import TURNED, UNDONE, Lake, Oracle, Row, partitions
 
@@ -26,7 +26,6 @@ from dedup import (
     pixels,
     state,
     tables,
-    thresholds,
     viewed,
     views,
 )
@@ -34,6 +33,7 @@ from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
 from dedup.keepers import Policy
 from dedup.model import Model
+from dedup.onnx_model import ENGINE, Recipe
 from dedup.summary import told
 from dedup.thresholds import Thresholds
 from dedup.turned import Turned
@@ -322,7 +322,16 @@ HIDDEN = {number: list(VIEWS)[number] for number in range(1, 8)}
 
 
 @pytest.fixture(scope="module")
-def hidden(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def tight(model: Model) -> Thresholds:
+    """Thresholds that a copy in a view is within by far, and no two pictures are."""
+    assert isinstance(model.arithmetic, Recipe)
+    pictures = [np.asarray(picture(seed).resize((model.side, model.side))) for seed in range(9)]
+    nearest = near_by(ENGINE.load(model.blob, model.arithmetic, 1, 1)(np.stack(pictures)), 3, 0, model.id)
+    return replace(nearest, within={name: within / 5 for name, within in nearest.within.items()}, views=8)
+
+
+@pytest.fixture(scope="module")
+def hidden(spark: SparkSession, model: Model, tight: Thresholds, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Return features of nine pictures and of seven in a view, and an output with the views of all."""
     folder = tmp_path_factory.mktemp("hidden")
     for number, path in enumerate(make_images(folder / "images", 9)):
@@ -335,16 +344,8 @@ def hidden(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathF
     images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
     extraction.extract(spark, location, location, model)
     there = Place(spark, location, str(folder / "output"))
-    there.run(tight(model), views=8, policy=Policy())
+    there.run(tight, views=8, policy=Policy())
     return there
-
-
-def tight(model: Model) -> Thresholds:
-    """Thresholds that a copy in a view is within by far, and no two pictures are."""
-    default = thresholds.defaults()
-    return replace(
-        default, model=model.id, within={name: within / 5 for name, within in default.within.items()}, views=8
-    )
 
 
 def never(*_: object) -> NoReturn:
@@ -353,14 +354,14 @@ def never(*_: object) -> NoReturn:
 
 @pytest.mark.slow
 def test_flipped_and_turned_copies_are_found_and_a_second_run_makes_no_view(
-    hidden: Place, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hidden: Place, tight: Thresholds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deduplication, "_network", never)
     there = hidden.copied(tmp_path)
     there = replace(there, features=hidden.features)
     folder = Path(hidden.features).parent / "images"
     policy = Policy(prefer=tuple(str(folder / f"set {number}") for number in range(4)))
-    done = there.run(tight(model), policy=policy)
+    done = there.run(tight, policy=policy)
     assert done.turned == Turned(8, 16, 0, 0)
     assert done.compared == 0
     rows = there.rows()
@@ -372,13 +373,15 @@ def test_flipped_and_turned_copies_are_found_and_a_second_run_makes_no_view(
     assert "mirrored and turned left, score" in Path(done.page).read_text()
 
 
-def test_as_they_are_flipped_and_turned_copies_are_not_near(hidden: Place, model: Model, tmp_path: Path) -> None:
-    done = replace(hidden, output=str(tmp_path)).run(tight(model), policy=Policy(), views=1)
+def test_as_they_are_flipped_and_turned_copies_are_not_near(hidden: Place, tight: Thresholds, tmp_path: Path) -> None:
+    done = replace(hidden, output=str(tmp_path)).run(tight, policy=Policy(), views=1)
     assert (done.counts["groups"], done.turned) == (0, None)
 
 
 @pytest.mark.slow
-def test_views_that_cannot_be_made_are_counted_and_tried_again(hidden: Place, model: Model, tmp_path: Path) -> None:
+def test_views_that_cannot_be_made_are_counted_and_tried_again(
+    hidden: Place, tight: Thresholds, tmp_path: Path
+) -> None:
     there = replace(hidden, output=str(tmp_path / "output"))
     folder = Path(hidden.features).parent / "images"
     path = folder / "4.png"
@@ -389,13 +392,13 @@ def test_views_that_cannot_be_made_are_counted_and_tried_again(hidden: Place, mo
     images.ingest(there.spark, str(path), table)
     gone = path.rename(tmp_path / "gone")
     try:
-        done = there.run(tight(model), policy=Policy())
-        again = there.run(tight(model), policy=Policy(), table=table)
+        done = there.run(tight, policy=Policy())
+        again = there.run(tight, policy=Policy(), table=table)
     finally:
         gone.rename(path)
     assert done.turned == Turned(8, 16, 0, 1)
     said = "1 image cannot be read any more, so that not all views could be made"
-    assert said in " ".join(told(done, tight(model)))
+    assert said in " ".join(told(done, tight))
     assert done.counts["groups"] == 7, "it is found by the views of what it is a view of"
     assert again.turned == Turned(8, 16, 1, 0), "a table of images has its bytes"
     assert said not in Path(again.page).read_text()
