@@ -18,15 +18,17 @@ def network(
     width: int = WIDTH,
     seed: int = 0,
     gain: float = 1.0,
+    kernel: int = 5,
 ) -> Any:
     """A convolution, a rectifier, means of a grid of four by four, and a product: features of either sign.
 
-    Pictures have their channels first, or, where the last of the four sides of the input is 3, last.
+    Pictures have their channels first, or, where the last of the four sides of the input is 3, last. A large kernel
+    takes its time.
     """
     random = np.random.default_rng(seed)
     last = shape[-1] == 3
     weights = {
-        "kernel": random.standard_normal((8, 3, 5, 5), np.float32) / 9,
+        "kernel": random.standard_normal((8, 3, kernel, kernel), np.float32) * np.float32(5 / 9 / kernel),
         "dense": random.standard_normal((8 * 16, width), np.float32) * np.float32(gain),
     }
     nodes = [

@@ -18,7 +18,6 @@ from dedup import (
     neighbours,
     results,
     storage,
-    tables,
     views,
 )
 from dedup.distances import DEFAULT_P, METRICS
@@ -86,7 +85,6 @@ def calibrate(spark: SparkSession, wish: Wish, made: Made, network: Model) -> Ca
     storage.require_writable(formats.folder(wish.output))
     location, output = formats.located(wish.features), wish.output.rstrip("/")
     table = formats.located(wish.table) if wish.table else location
-    tables.require(table, "images")
     images.require_finished(table)
     sample, altered = copies.sampled(
         spark, location, table, made, network, wish.sample, wish.p, "calibrate", wish.views
@@ -124,7 +122,8 @@ def told(done: Calibrated) -> list[str]:
 
 
 def _made(found: Calibration, made: Made) -> str:
+    network = made.weights if made.recipe else f"{made.weights} weights"
     return (
-        f"{found.sample:,} of {found.images:,} different images under {made.weights} weights, altered in {len(EDITS)} "
-        f"ways, for a precision of {found.precision:g} at {found.duplicates:g} true pairs an image"
+        f"{found.sample:,} of {found.images:,} different images under {network}, altered in {len(EDITS)} ways, for a "
+        f"precision of {found.precision:g} at {found.duplicates:g} true pairs an image"
     )

@@ -146,8 +146,7 @@ def sampled(
         How many views there are of each image: all distances are the smallest over them.
     """
     if views == 1:
-        with progress.step(spark, f"{job}: neighbours"):
-            sample = neighbours.draw(spark, location, made, size, p)
+        sample = neighbours.draw(spark, location, made, size, p, job)
         return sample, measure(spark, table, sample.sha256, model, p, job)[0]
     altered = np.empty(0)
 
@@ -156,4 +155,4 @@ def sampled(
         altered, seen = measure(spark, table, drawn, model, p, job, views)
         return Queries(tuple(drawn), seen.reshape(-1, seen.shape[-1]), first_views(views))
 
-    return neighbours.draw(spark, location, made, size, p, alter), altered
+    return neighbours.draw(spark, location, made, size, p, job, alter), altered

@@ -74,7 +74,6 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
         raise UsageError(f"{output}: the output needs another place than the features")
     model = _model(request, list(locations))
     if request.table and request.seen > 1:
-        tables.require(formats.located(request.table), "images")
         images.require_finished(formats.located(request.table))
     storage.require_writable(output)
     with claims.claimed(output, "deduplicate") as claim, delivery.described(spark, "deduplicate"):

@@ -150,7 +150,6 @@ def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hi
     """Return altered copies of a sample of the images."""
     location = formats.located(wish.features)
     table = formats.located(wish.table) if wish.table else location
-    tables.require(table, "images")
     images.require_finished(table)
     sample, altered = copies.sampled(
         spark, location, table, made, network, wish.originals, wish.p, "evaluate", wish.views
@@ -184,9 +183,8 @@ def _labelled(spark: SparkSession, wish: Wish, made: Made) -> _Hidden:
         vectors = neighbours.known(spark, location, made, names).vectors
         ends = (np.searchsorted(names, found.query), np.searchsorted(names, found.duplicate))
         distance = np.stack(list(listed(vectors, *ends, wish.p).values()), axis=-1)
-    with progress.step(spark, "evaluate: neighbours"):
-        originals = sorted(set(found.query.tolist()))
-        sample = neighbours.around(spark, location, made, originals, names, wish.p)
+    originals = sorted(set(found.query.tolist()))
+    sample = neighbours.around(spark, location, made, originals, names, wish.p, "evaluate")
     own = np.array([group[name] for name in originals])
     theirs = np.array([group.get(name.decode(), -1) for name in sample.other.ravel().tolist()])
     copied = (theirs.reshape(sample.other.shape) == own[:, None]) | (sample.distance[:, :, 0] == 0)

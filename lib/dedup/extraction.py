@@ -153,8 +153,9 @@ def _opened(spark: SparkSession, table: str, growing: bool) -> Iterator[Source |
             if found is not None:
                 yield found
                 return
-    tables.require(table, "images")
-    if not growing:
+    if growing:
+        tables.require(table, "images")
+    else:
         images.require_finished(table)
     yield Source(spark, table)
 

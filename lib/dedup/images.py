@@ -166,13 +166,14 @@ def is_finished(table: str) -> bool:
 
 
 def require_finished(table: str) -> None:
-    """Make sure that the last ingest into a table came to its end.
+    """Make sure that there is a table of images, and that the last ingest into it came to its end.
 
     Raises
     ------
     UsageError
-        If it was stopped, or is still running.
+        If there is none, or the ingest was stopped, or is still running.
     """
+    tables.require(table, "images")
     if not is_finished(table):
         raise UsageError(f"{table}: an ingest has not come to its end: run it again to finish the table")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import features, queries, results, rounds
+from dedup import features, progress, queries, results, rounds
 from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
 from dedup.models import Made
@@ -51,6 +51,7 @@ def draw(
     made: Made,
     size: int,
     p: float,
+    job: str,
     seen: Callable[[list[str]], Queries] | None = None,
 ) -> Sample:
     """Draw images by a hash of their sha256, the same ones at any partitioning, and find their neighbours.
@@ -65,6 +66,8 @@ def draw(
         How many images are drawn, if there are so many.
     p
         The order of the Minkowski distance.
+    job
+        What it is done for, in lines of progress.
     seen
         Called with the drawn images, by sha256, for what is asked: other vectors than those of the table, or several
         views of each.
@@ -74,20 +77,20 @@ def draw(
     UsageError
         If the lake has too few different images.
     """
-    with _different(spark, location, made) as (rows, first, images):
+    with _different(spark, location, made, job) as (rows, first, images):
         drawn = [row["sha256"] for row in first.orderBy(F.xxhash64("sha256"), "sha256").limit(size).collect()]
         asked = seen(drawn) if seen else known(spark, location, made, drawn)
-        return _around(asked, rows, images, p)
+        return _around(asked, rows, images, p, job)
 
 
 def around(
-    spark: SparkSession, location: str, made: Made, sha256: Sequence[str], copied: Sequence[str], p: float
+    spark: SparkSession, location: str, made: Made, sha256: Sequence[str], copied: Sequence[str], p: float, job: str
 ) -> Sample:
     """Find the neighbours of chosen contents, all of which have features.
 
     Parameters
     ----------
-    location, made, p
+    location, made, p, job
         As of `draw`.
     sha256
         The contents, each once.
@@ -99,13 +102,13 @@ def around(
     UsageError
         If the lake has too few different images.
     """
-    with _different(spark, location, made, copied) as (rows, _, images):
-        return _around(known(spark, location, made, sha256), rows, images, p)
+    with _different(spark, location, made, job, copied) as (rows, _, images):
+        return _around(known(spark, location, made, sha256), rows, images, p, job)
 
 
 @contextmanager
 def _different(
-    spark: SparkSession, location: str, made: Made, before: Sequence[str] = ()
+    spark: SparkSession, location: str, made: Made, job: str, before: Sequence[str] = ()
 ) -> Iterator[tuple[DataFrame, DataFrame, int]]:
     """Return features of which no two are equal, their contents, and how many these are."""
     rows = features.live(spark, location, made)
@@ -114,7 +117,8 @@ def _different(
     with rounds.held(codes) as codes:
         chosen = F.min(F.struct(F.coalesce("later", F.lit(True)), "sha256")).alias("first")
         with rounds.held(codes.groupBy("code").agg(chosen).select("code", "first.sha256")) as first:
-            images = first.count()
+            with progress.step(spark, f"{job}: different images"):
+                images = first.count()
             if images < _LEAST:
                 raise UsageError(
                     f"{location} has {images} different images under {made.model}: at least {_LEAST} are needed"
@@ -128,11 +132,12 @@ def known(spark: SparkSession, location: str, made: Made, sha256: Sequence[str])
     return queries.vectors(spark, location, [queries.Query(one, one) for one in sha256], made, _no_network)
 
 
-def _around(asked: Queries, others: DataFrame, images: int, p: float) -> Sample:
+def _around(asked: Queries, others: DataFrame, images: int, p: float, job: str) -> Sample:
     top = min(LISTED, images - 1) + 1  # each image is the nearest to itself
     nearest = results.poll(results.nominate(others, asked, top, p, list(METRICS)), top, list(METRICS))
     index = {sha256: i for i, sha256 in enumerate(asked.names)}
-    distance, named, other = _padded(nearest.where("query <> sha256"), index)
+    with progress.step(others.sparkSession, f"{job}: neighbours"):
+        distance, named, other = _padded(nearest.where("query <> sha256"), index)
     seen = asked.vectors.reshape(len(asked.names), len(asked.views), -1)
     return Sample(images, asked.names, seen, distance, named, whole=top == images, other=other)
 

@@ -20,7 +20,8 @@ import pyarrow.dataset
 import pytest
 from tests import jvm
 from tests.libraries import RELEASE
-from tests.samples import ROOT, WEIGHTS, make_images
+from tests.networks import network, save
+from tests.samples import ROOT, make_images
 
 
 def wait_for(what: str, found: Callable[[], object], seconds: float = 60) -> object:
@@ -65,6 +66,20 @@ def command(process: int) -> str:
         return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def maps(process: int) -> str:
+    """Return which files a process has in its memory."""
+    try:
+        return Path(f"/proc/{process}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # it has ended
+
+
+def at_work(process: int) -> list[int]:
+    """Return the Python workers among what a process has started that have what computes the network of `model`."""
+    daemons = [one for one in started_by(process) if "pyspark.daemon" in command(one)]
+    return [one for daemon in daemons for one in started_by(daemon) if "/onnxruntime/" in maps(one)]
 
 
 def kill(*processes: int) -> None:
@@ -189,13 +204,27 @@ def images(once: Once) -> Path:
     return once("images", partial(make_images, count=120))
 
 
+Options = tuple[str, ...]
+
+
 @pytest.fixture(scope="session")
-def local(images: Path, submit: Callable[..., subprocess.Popen[str]], once: Once) -> Path:
+def model(once: Once) -> Options:
+    """Return the options for a network that is there at once, and then takes its time: a kill finds it at work."""
+
+    def fill(folder: Path) -> None:
+        folder.mkdir()
+        save(network(kernel=15), folder / "network.onnx")
+
+    return ("--model", f"onnx:{once('network', fill)}/network.onnx", "--size", "1024")
+
+
+@pytest.fixture(scope="session")
+def local(images: Path, model: Options, submit: Callable[..., subprocess.Popen[str]], once: Once) -> Path:
     """Return the tables that a local run makes of the images, through submit.sh: table and features."""
-    return once("local", partial(_make, submit, images))
+    return once("local", partial(_make, submit, images, model))
 
 
-def _make(submit: Callable[..., subprocess.Popen[str]], images: Path, folder: Path) -> None:
+def _make(submit: Callable[..., subprocess.Popen[str]], images: Path, model: Options, folder: Path) -> None:
     folder.mkdir()
     counted = ("--metrics", f"{folder}/ingest.json")
     ingest = submit("ingest", "--images", str(images), "--table", f"{folder}/table", *counted)
@@ -203,7 +232,7 @@ def _make(submit: Callable[..., subprocess.Popen[str]], images: Path, folder: Pa
     assert ingest.returncode == 0, err
     assert "120 files = 120 in the table + 0 rejected" in out
     assert "\r" not in out + err, "there is no terminal, so there are no bars"
-    extract = submit("extract", "--table", f"{folder}/table", "--features", f"{folder}/features", "--weights", WEIGHTS)
+    extract = submit("extract", "--table", f"{folder}/table", "--features", f"{folder}/features", *model)
     out, err = extract.communicate(timeout=300)
     assert extract.returncode == 0, err
     assert "120 files = 120 with features + 0 rejected" in out

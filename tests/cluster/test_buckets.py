@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.cluster.conftest import bad_use, vectors, wait_for
-from tests.samples import WEIGHTS, picture
+from tests.cluster.conftest import Options, bad_use, vectors, wait_for
+from tests.samples import picture
 from tests.store import Gateway, Store, environment
 
 Submit = Callable[..., subprocess.Popen[str]]
@@ -52,7 +52,7 @@ def finished(job: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_jobs_make_in_buckets_what_they_make_on_a_disk(
-    store: Store, gateway: Gateway, on_store: Submit, images: Path, local: Path
+    store: Store, gateway: Gateway, on_store: Submit, images: Path, model: Options, local: Path
 ) -> None:
     photos, out = store.bucket("photos"), store.bucket("out")
     files = sorted(path for path in images.glob("set [01]/*") if path.is_file())
@@ -69,7 +69,7 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
     assert "64 files = 64 in the table + 0 rejected" in said
     assert json.loads((out / "counted.json").read_text())["outcome"] == "done"
 
-    extract = ("extract", "--table", "s3a://out/the lake", "--features", "s3a://out/features", "--weights", WEIGHTS)
+    extract = ("extract", "--table", "s3a://out/the lake", "--features", "s3a://out/features", *model)
     job = on_store(*extract)
     wait_for("an extract that writes", lambda: (out / "features/_models").exists() or job.poll(), 120)
     assert job.poll() is None, "there is work left when the server dies"

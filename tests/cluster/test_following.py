@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
-from tests.cluster.conftest import kill, started_by, vectors, wait_for
+from tests.cluster.conftest import Options, kill, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
-from tests.samples import WEIGHTS, arrive
+from tests.samples import arrive
 
 
 def rows(folder: Path) -> Counter[tuple[str, str]]:
@@ -27,7 +27,7 @@ def parts(table: Path) -> set[Path]:
 
 @pytest.mark.slow
 def test_a_job_that_follows_and_is_killed_takes_in_each_file_once(
-    submit: Submit, images: Path, local: Path, tmp_path: Path
+    submit: Submit, images: Path, model: Options, local: Path, tmp_path: Path
 ) -> None:
     source, table, features = tmp_path / "in", tmp_path / "table", tmp_path / "features"
     source.mkdir()
@@ -56,7 +56,7 @@ def test_a_job_that_follows_and_is_killed_takes_in_each_file_once(
     hashes = {Path(path).name: sha256 for path, sha256 in known}
     assert rows(table / "images") == {(f"{source}/{path.name}", hashes[path.name]): 1 for path in paths}
 
-    extract = ("extract", "--table", str(table), "--features", str(features), "--weights", WEIGHTS, "--follow")
+    extract = ("extract", "--table", str(table), "--features", str(features), *model, "--follow")
     job = submit(*extract, "1 second")
     wait_for("features", lambda: [*features.glob("features/part=*")] or job.poll(), 240)
     assert job.poll() is None, job.communicate()

@@ -13,9 +13,8 @@ from urllib.parse import unquote
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
-from tests.cluster.conftest import Cluster, command, kill, on, started_by, vectors, wait_for
+from tests.cluster.conftest import Cluster, Options, at_work, command, kill, on, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
-from tests.networks import network, save
 
 pytestmark = pytest.mark.slow
 
@@ -35,25 +34,6 @@ def python(job: Job) -> list[int]:
 def both(job: Job) -> list[int]:
     """Return the driver, and the Python workers that it has started where it is the executor too."""
     return [job.pid, *started_by(job.pid)]
-
-
-def workers(job: Job) -> list[int]:
-    """Return the Python workers of a local run; the daemon that starts them is not one of them."""
-    daemons = [process for process in started_by(job.pid) if "pyspark.daemon" in command(process)]
-    return [process for daemon in daemons for process in started_by(daemon)]
-
-
-def at_work(job: Job) -> list[int]:
-    """Return the Python workers of a local run that have what computes the network."""
-    return [process for process in workers(job) if "/onnxruntime/" in maps(process)]
-
-
-def maps(process: int) -> str:
-    """Return which files a process has in its memory."""
-    try:
-        return Path(f"/proc/{process}/maps").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""  # it has ended
 
 
 def parts(folder: Path, mark: str = "") -> list[Path]:
@@ -85,12 +65,10 @@ Extract = Callable[..., Job]
 
 
 @pytest.fixture(scope="module")
-def extract(submit: Submit, local: Path, tmp_path_factory: pytest.TempPathFactory) -> Extract:
-    """Return a function that starts an extract under a network that is there at once, and takes its time then."""
-    said = save(network(), tmp_path_factory.mktemp("network") / "network.onnx")
+def extract(submit: Submit, model: Options, local: Path) -> Extract:
+    """Return a function that starts an extract of the table of images."""
 
-    def start(features: Path, *options: str, after: tuple[str, ...] = ()) -> Job:
-        model = ("--model", said, "--size", "1024")
+    def start(features: Path, *options: str, after: Options = ()) -> Job:
         return submit(*options, "extract", "--table", f"{local}/table", "--features", str(features), *model, *after)
 
     return start
@@ -101,11 +79,9 @@ ONE_CORE = ("--master", "local[1,2]")
 
 
 @pytest.fixture(scope="module")
-def whole(extract: Extract, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(local: Path) -> dict[str, bytes]:
     """Return the vectors of a run that is not killed."""
-    features = tmp_path_factory.mktemp("whole") / "features"
-    assert computed(finished(extract(features))) == 120
-    return vectors(features)
+    return vectors(local / "features")
 
 
 def test_an_extract_killed_at_several_moments_ends_in_the_same_bytes(
@@ -119,14 +95,14 @@ def test_an_extract_killed_at_several_moments_ends_in_the_same_bytes(
 
     killed(start(), java, lambda: parts(features / "images"))  # the files are being listed
     second = start()
-    killed(second, python, lambda: at_work(second))
+    killed(second, python, lambda: at_work(second.pid))
     assert not vectors(features)
     killed(start(), both, lambda: parts(made, "_SUCCESS"))  # a part counts, the next one does not yet
     durable = vectors(features)
     assert 0 < len(durable) < 120
 
     last = start()
-    found = wait_for("the network at work", lambda: at_work(last) or last.poll() is not None, 240)
+    found = wait_for("the network at work", lambda: at_work(last.pid) or last.poll() is not None, 240)
     assert isinstance(found, list), "there are workers to kill"
     kill(*found)
     said = finished(last)

@@ -62,7 +62,7 @@ def test_a_sample_has_its_nearest_different_images_at_any_partitioning(
     spark: SparkSession, vectors: dict[str, NDArray[np.float32]], tmp_path: Path, partitions: int
 ) -> None:
     made = put(spark, vectors, str(tmp_path), partitions)
-    sample = neighbours.draw(spark, str(tmp_path), made, 20, 3.0)
+    sample = neighbours.draw(spark, str(tmp_path), made, 20, 3.0, "a test")
     assert sample.images == 110, "equal vectors are one image"
     assert len(sample.sha256) == 20
     first = {row.tobytes(): sha256 for sha256, row in sorted(vectors.items(), reverse=True)}
@@ -76,14 +76,14 @@ def test_a_sample_has_its_nearest_different_images_at_any_partitioning(
             nearest = nearest[np.isfinite(nearest)]
             mine = np.sort(sample.distance[i, sample.named[i, :, number], number])
             assert mine.tolist() == nearest.tolist()
-    again = neighbours.draw(spark, str(tmp_path), made, 10, 3.0)
+    again = neighbours.draw(spark, str(tmp_path), made, 10, 3.0, "a test")
     assert again.sha256 == sample.sha256[:10], "a larger sample has all of a smaller one"
 
 
 def test_too_few_different_images_are_refused(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
     made = models.of(lake.features)[0]
     with pytest.raises(UsageError, match=r"20 different images under .* at least 21 are needed"):
-        neighbours.draw(spark, lake.features, made, 5, 3.0)
+        neighbours.draw(spark, lake.features, made, 5, 3.0, "a test")
 
 
 @pytest.fixture(scope="module")
