@@ -15,6 +15,10 @@ from tests.cluster.conftest import Options, bad_use, vectors, wait_for
 from tests.samples import picture
 from tests.store import Gateway, Store, environment
 
+from dedup import models
+from dedup.distances import METRICS
+from dedup.thresholds import Thresholds
+
 Submit = Callable[..., subprocess.Popen[str]]
 
 ODD = ("a b/ü ä.png", "x=1/日本.png", "%20/100%.png", "#1/+&'().png")
@@ -92,7 +96,10 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
     assert asked in finished(on_store(*query))
     assert "<img" in (out / "report/report.html").read_text()
 
-    said = finished(on_store("deduplicate", "--features", "s3a://out/features", "--output", "s3a://out/dd", "--csv"))
+    none = Thresholds(models.one(str(out / "features"), None).model, 5, dict.fromkeys(METRICS, 1e-9), "a test")
+    none.save(str(out / "thresholds.json"))
+    deduplicate = ("deduplicate", "--features", "s3a://out/features", "--output", "s3a://out/dd", "--csv")
+    said = finished(on_store(*deduplicate, "--thresholds", "s3a://out/thresholds.json"))
     assert "64 files" in said
     lines = (out / "dd/manifest.csv").read_text().splitlines()
     assert len(lines) == 65
