@@ -78,9 +78,11 @@ def draw(
         If the lake has too few different images.
     """
     with _different(spark, location, made, job) as (rows, first, images):
-        drawn = [row["sha256"] for row in first.orderBy(F.xxhash64("sha256"), "sha256").limit(size).collect()]
-        asked = seen(drawn) if seen else known(spark, location, made, drawn)
-        return _around(asked, rows, images, p, job)
+        with progress.step(spark, f"{job}: sample"):
+            drawn = [row["sha256"] for row in first.orderBy(F.xxhash64("sha256"), "sha256").limit(size).collect()]
+        if seen is not None:
+            return _around(seen(drawn), rows, images, p, job)
+        return _around(_known(spark, location, made, drawn, job), rows, images, p, job)
 
 
 def around(
@@ -103,7 +105,7 @@ def around(
         If the lake has too few different images.
     """
     with _different(spark, location, made, job, copied) as (rows, _, images):
-        return _around(known(spark, location, made, sha256), rows, images, p, job)
+        return _around(_known(spark, location, made, sha256, job), rows, images, p, job)
 
 
 @contextmanager
@@ -125,6 +127,11 @@ def _different(
                 )
             again = codes.join(first, "sha256", how="left_anti").select("sha256")
             yield rows.join(F.broadcast(again), "sha256", how="left_anti"), first, images
+
+
+def _known(spark: SparkSession, location: str, made: Made, sha256: Sequence[str], job: str) -> Queries:
+    with progress.step(spark, f"{job}: look up"):
+        return known(spark, location, made, sha256)
 
 
 def known(spark: SparkSession, location: str, made: Made, sha256: Sequence[str]) -> Queries:

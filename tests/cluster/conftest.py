@@ -138,7 +138,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def tidied(scratch: Path) -> Iterator[None]:
-    """Remove what killed processes have left after each test: a gigabyte each, weights for the most part."""
+    """Remove what killed processes have left after each test: up to a gigabyte each, weights for the most part."""
     yield
     for left in scratch.iterdir():
         shutil.rmtree(left, ignore_errors=True)
@@ -200,7 +200,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 @pytest.fixture(scope="session")
 def images(once: Once) -> Path:
-    """Return a folder of 120 images: some rounds of work for two cores."""
+    """Return a folder of 120 images: one round of work for two cores, two for one."""
     return once("images", partial(make_images, count=120))
 
 

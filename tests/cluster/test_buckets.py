@@ -96,8 +96,8 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
     assert asked in finished(on_store(*query))
     assert "<img" in (out / "report/report.html").read_text()
 
-    none = Thresholds(models.one(str(out / "features"), None).model, 5, dict.fromkeys(METRICS, 1e-9), "a test")
-    none.save(str(out / "thresholds.json"))
+    nothing_near = Thresholds(models.one(str(out / "features"), None).model, 5, dict.fromkeys(METRICS, 1e-9), "a test")
+    nothing_near.save(str(out / "thresholds.json"))
     deduplicate = ("deduplicate", "--features", "s3a://out/features", "--output", "s3a://out/dd", "--csv")
     said = finished(on_store(*deduplicate, "--thresholds", "s3a://out/thresholds.json"))
     assert "64 files" in said

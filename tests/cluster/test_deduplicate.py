@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.cluster.conftest import Cluster, wait_for
+from tests.cluster.conftest import Cluster, on, wait_for
 from tests.cluster.test_jobs import Submit
 from tests.samples import WEIGHTS, make_images
 
@@ -65,9 +65,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_manifest(
     local: bytes, copied: Path, cluster: Cluster, submit: Submit, tmp_path: Path
 ) -> None:
     job = submit(
-        *("--master", cluster.url, "--driver-memory", "2g"),
-        *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1500m"),
-        *("--conf", "spark.sql.shuffle.partitions=3"),
+        *(*on(cluster), "--conf", "spark.sql.shuffle.partitions=3"),
         *("deduplicate", "--features", f"{copied}/features", "--output", f"{tmp_path}/out", "--csv"),
     )
     wait_for("sketches", lambda: [*(tmp_path / "out/sketches").glob("part=*/_SUCCESS")] or job.poll(), 240)

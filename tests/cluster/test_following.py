@@ -57,7 +57,7 @@ def test_a_job_that_follows_and_is_killed_takes_in_each_file_once(
     assert rows(table / "images") == {(f"{source}/{path.name}", hashes[path.name]): 1 for path in paths}
 
     extract = ("extract", "--table", str(table), "--features", str(features), *model, "--follow")
-    job = submit(*extract, "1 second")
+    job = submit("--master", "local[1]", *extract, "1 second")  # one core takes its time
     wait_for("features", lambda: [*features.glob("features/part=*")] or job.poll(), 240)
     assert job.poll() is None, job.communicate()
     kill(job.pid, *started_by(job.pid))

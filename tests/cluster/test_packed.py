@@ -39,6 +39,7 @@ def archive(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_packages_travel_as_an_archive_and_without_it_one_line_says_what_is_missing(
     cluster: Cluster, submit: Submit, bare: Path, archive: Path, images: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from tests.store import Gateway, environment
 
 from dedup import delivery, extraction, formats, images, onnx_model, weights
 from dedup.model import Model
+from dedup.onnx_model import OnnxModel
 from dedup.vgg16_model import Vgg16Model
 
 FORMAT = os.environ.get("DEDUP_FORMAT", formats.DEFAULT)
@@ -107,7 +108,18 @@ def vgg16() -> Vgg16Model:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def under_vgg16(spark: SparkSession, vgg16: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of six images and their features under VGG16."""
+    folder = tmp_path_factory.mktemp("vgg16")
+    make_images(folder / "images", 6)
+    location = str(folder / "features")
+    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
+    extraction.extract(spark, location, location, vgg16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
     """A small network, for whatever does not depend on which one it is: VGG16 takes half a minute to begin."""
     return onnx_model.load(save(network(), tmp_path_factory.mktemp("model") / "network.onnx"), 64)
 

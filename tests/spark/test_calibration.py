@@ -32,7 +32,7 @@ from dedup.edits import EDITS
 from dedup.errors import UsageError
 from dedup.model import Model
 from dedup.models import Made
-from dedup.onnx_model import ENGINE, Recipe
+from dedup.onnx_model import ENGINE, OnnxModel
 
 WIDTH = 16
 
@@ -93,7 +93,7 @@ def measured(spark: SparkSession, lake: Lake, model: Model) -> tuple[list[str], 
 
 
 def test_copies_are_measured_against_their_image(
-    spark: SparkSession, lake: Lake, model: Model, measured: tuple[list[str], NDArray[np.float64]]
+    spark: SparkSession, lake: Lake, model: OnnxModel, measured: tuple[list[str], NDArray[np.float64]]
 ) -> None:
     sample, found = measured
     assert found.shape == (2, len(EDITS), len(METRICS))
@@ -101,7 +101,6 @@ def test_copies_are_measured_against_their_image(
     image = pixels.open_upright(storage.read(str(path)))
     sides = (model.side, model.side)
     small = [np.asarray(one.resize(sides, Image.Resampling.BILINEAR)) for one in (image, EDITS["text"](image))]
-    assert isinstance(model.arithmetic, Recipe)
     vectors = ENGINE.load(model.blob, model.arithmetic, 1, 1)(np.stack(small))
     expected = distances(vectors[1:], vectors[:1])
     text = list(EDITS).index("text")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from tests.samples import Lake, make_images
 from dedup import (
     answers,
     batches,
-    delivery,
-    engines,
     extraction,
     features,
     formats,
@@ -27,10 +24,9 @@ from dedup import (
     rounds,
     tables,
 )
-from dedup.arithmetic import PRECISIONS, Arithmetic
+from dedup.arithmetic import Arithmetic
 from dedup.errors import Reason, UsageError
 from dedup.model import Model
-from dedup.vgg16_model import Vgg16Model
 
 
 def vectors(spark: SparkSession, location: str) -> dict[str, bytes]:
@@ -53,40 +49,6 @@ def test_files_are_features_and_rejects(spark: SparkSession, lake: Lake) -> None
         "short.png": ("decode", Reason.TRUNCATED),
         "gone.png": ("list", Reason.MISSING),
     }
-
-
-@pytest.fixture(scope="module")
-def under_vgg16(spark: SparkSession, vgg16: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with 6 images and their features under VGG16."""
-    folder = tmp_path_factory.mktemp("vgg16")
-    make_images(folder / "images", 6)
-    location = str(folder / "features")
-    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    extraction.extract(spark, location, location, vgg16)
-    return folder
-
-
-def test_a_vector_is_what_the_network_makes_of_the_decoded_file(
-    spark: SparkSession, under_vgg16: Path, vgg16: Vgg16Model
-) -> None:
-    found = vectors(spark, str(under_vgg16 / "features"))
-    files = [path for path in (under_vgg16 / "images").rglob("*") if path.is_file()]
-    assert len(found) == len(files) == 6
-    predict = engines.ENGINES["ncnn"].load(vgg16.weights.flat, vgg16.arithmetic, 32, 2)
-    for file in files:
-        content = file.read_bytes()
-        expected = predict(pixels.decode(content).pixels[None])[0]
-        vector = np.frombuffer(found[hashlib.sha256(content).hexdigest()], "<f4")
-        np.testing.assert_array_equal(vector, expected)
-
-
-def test_vgg16_makes_the_same_bytes_at_any_partitioning(
-    spark: SparkSession, under_vgg16: Path, vgg16: Vgg16Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rounds, "slots", lambda spark: 4)
-    images.ingest(spark, str(under_vgg16 / "images"), str(tmp_path), keep_bytes=False)
-    extraction.extract(spark, str(tmp_path), str(tmp_path), vgg16)
-    assert vectors(spark, str(tmp_path)) == vectors(spark, str(under_vgg16 / "features"))
 
 
 def test_a_content_has_the_digest_of_its_decoded_file(spark: SparkSession, lake: Lake) -> None:
@@ -195,49 +157,6 @@ def test_a_file_that_changed_since_it_was_listed_is_rejected_and_tried_again(
     assert (done.computed, done.described, done.rejected) == (2, 2, 1)
 
 
-def test_weights_are_unpickled_once_and_mapped_by_all(spark: SparkSession) -> None:
-    flat = np.arange(1000, dtype=np.float32)
-
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for _ in batches:
-            mapped = parcel.open()
-            file = str(getattr(mapped, "filename", ""))
-            yield pa.RecordBatch.from_pydict({"sum": [float(mapped.sum())], "file": [file]})
-
-    with delivery.shipped(spark, flat, "numbers.f32") as parcel:
-        made = spark.range(0, 4, 1, 4).mapInArrow(read, "sum double, file string")
-        with rounds.held(made) as held:
-            rows = [*made.collect(), *held.collect()]
-    assert {row["sum"] for row in rows} == {499500.0}
-    assert {row["file"] for row in rows} == {rows[0]["file"]}
-    file = Path(rows[0]["file"])
-    assert file.name == "numbers.f32"
-    assert [*file.parents[1].rglob(file.name)] == [file], (
-        "sessions that Spark makes of this one have no files of their own"
-    )
-
-
-@pytest.mark.usefixtures("classic")
-def test_weights_that_were_sent_last_are_there_for_the_next(spark: SparkSession) -> None:
-    def sum_of(parcel: delivery.Parcel) -> float:
-        def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for _ in batches:
-                yield pa.RecordBatch.from_pydict({"sum": [float(parcel.open().sum())]})
-
-        return float(spark.range(0, 1, 1, 1).mapInArrow(read, "sum double").collect()[0]["sum"])
-
-    ones, twos = np.ones(100, np.float32), np.full(100, 2, np.float32)
-    with delivery.shipped(spark, ones, "ones.f32") as first:
-        assert sum_of(first) == 100
-    with delivery.shipped(spark, ones, "ones.f32") as again:
-        assert again is first
-        with delivery.shipped(spark, twos, "twos.f32") as other:
-            assert (sum_of(other), sum_of(again)) == (200, 100), "what is in use stays"
-    with delivery.shipped(spark, twos, "twos.f32") as other, delivery.shipped(spark, ones, "ones.f32") as anew:
-        assert anew is not first
-        assert (sum_of(other), sum_of(anew)) == (200, 100)
-
-
 def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no table of images"):
         extraction.extract(spark, str(tmp_path / "nothing"), str(tmp_path / "features"), model)
@@ -246,25 +165,6 @@ def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Model, tmp_pa
 def test_reasons_are_counted(spark: SparkSession, lake: Lake) -> None:
     counted = extraction.reasons(spark, lake.features)
     assert list(counted.items()) == [("empty", 1), ("missing", 1), ("not_an_image", 1), ("truncated", 1)]
-
-
-def test_models_have_rows_of_their_own(spark: SparkSession, vgg16: Vgg16Model, tmp_path: Path) -> None:
-    make_images(tmp_path / "in", 2)
-    location = str(tmp_path / "features")
-    images.ingest(spark, str(tmp_path / "in"), location, keep_bytes=False)
-    for precision in PRECISIONS:
-        extraction.extract(spark, location, location, Vgg16Model(vgg16.weights, precision))
-    counts = tables.read(spark, location, "features").groupBy("model").agg(F.count_distinct("sha256")).collect()
-    assert [count for _, count in counts] == [2] * len(PRECISIONS)
-    assert {entry.model for entry in models.of(location)} == {row["model"] for row in counts}
-
-
-def test_a_task_knows_the_cores_that_it_was_given(spark: SparkSession) -> None:
-    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for _ in batches:
-            yield pa.RecordBatch.from_pydict({"cores": [features.cores()]})
-
-    assert spark.range(0, 1, 1, 1).mapInArrow(count, "cores long").collect()[0]["cores"] == 1, "not the machine's"
 
 
 def test_a_copy_that_is_left_gives_the_features_of_one_that_is_gone(

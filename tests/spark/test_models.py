@@ -14,27 +14,19 @@ from dedup.errors import UsageError
 from dedup.vgg16_model import Vgg16Model
 
 
-@pytest.fixture(scope="module")
-def location(spark: SparkSession, vgg16: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return features of two images."""
-    return _features(spark, vgg16, tmp_path_factory.mktemp("vgg16"))
+@pytest.fixture
+def features(under_vgg16: Path) -> str:
+    """Return the location of features under VGG16."""
+    return str(under_vgg16 / "features")
 
 
-def _features(spark: SparkSession, model: Vgg16Model, folder: Path) -> str:
-    make_images(folder / "images", 2)
-    location = str(folder / "features")
-    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    extraction.extract(spark, location, location, model)
-    return location
-
-
-def test_nothing_need_be_said_of_the_only_model(location: str, vgg16: Vgg16Model) -> None:
-    chosen = models.choose(location, None, None)
+def test_nothing_need_be_said_of_the_only_model(features: str, vgg16: Vgg16Model) -> None:
+    chosen = models.choose(features, None, None)
     assert chosen.made.model == vgg16.id
     assert chosen.network().id == vgg16.id
     assert chosen.network() is chosen.network(), "weights are loaded once"
-    assert models.choose(location, vgg16.weights.source, "float32").network().id == vgg16.id
-    assert models.one(location, None) == models.one(location, vgg16.id) == chosen.made
+    assert models.choose(features, vgg16.weights.source, "float32").network().id == vgg16.id
+    assert models.one(features, None) == models.one(features, vgg16.id) == chosen.made
 
 
 @pytest.mark.parametrize(
@@ -48,10 +40,10 @@ def test_nothing_need_be_said_of_the_only_model(location: str, vgg16: Vgg16Model
     ],
 )
 def test_another_model_is_refused_naming_both(
-    location: str, vgg16: Vgg16Model, said: tuple[Any, Any], answer: str
+    features: str, vgg16: Vgg16Model, said: tuple[Any, Any], answer: str
 ) -> None:
     with pytest.raises(UsageError, match=answer.format(made=vgg16.id)):
-        models.choose(location, *said)
+        models.choose(features, *said)
 
 
 def test_a_place_without_features_is_refused(lake: Lake) -> None:
@@ -59,11 +51,11 @@ def test_a_place_without_features_is_refused(lake: Lake) -> None:
         models.choose(lake.table, None, None)
 
 
-def test_weights_that_have_changed_since_are_refused(location: str, tmp_path: Path, vgg16: Vgg16Model) -> None:
-    made = models.one(location, None)
+def test_weights_that_have_changed_since_are_refused(features: str, tmp_path: Path, vgg16: Vgg16Model) -> None:
+    made = models.one(features, None)
     other = models.Made("vgg16-fc2-000000000000-float32-bilinear224", made.weights, "float32", (), complete=True)
     for name in ("images", "features"):
-        (tmp_path / name).symlink_to(Path(location) / name)
+        (tmp_path / name).symlink_to(Path(features) / name)
     other.save(str(tmp_path))
     chosen = models.choose(str(tmp_path), None, None)
     with pytest.raises(UsageError, match=f"these weights are now {vgg16.weights.fingerprint}: say with --weights"):
@@ -73,8 +65,13 @@ def test_weights_that_have_changed_since_are_refused(location: str, tmp_path: Pa
 @pytest.fixture(scope="module")
 def in_int8(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Vgg16Model]:
     """Features of two images, made in int8."""
+    folder = tmp_path_factory.mktemp("int8")
+    make_images(folder / "images", 2)
+    location = str(folder / "features")
+    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
     model = Vgg16Model(weights.load("seeded"), "int8")
-    return _features(spark, model, tmp_path_factory.mktemp("int8")), model
+    extraction.extract(spark, location, location, model)
+    return location, model
 
 
 def test_ranges_are_found_once_for_a_table(

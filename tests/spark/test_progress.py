@@ -4,41 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 from tests.samples import Lake, descriptions
 
-from dedup import answers, counters, delivery, extraction, images, models, progress
+from dedup import answers, counters, extraction, images, models, progress
 from dedup.model import Model
-
-
-@pytest.mark.usefixtures("classic")
-def test_a_description_is_of_its_thread_and_its_time(spark: SparkSession) -> None:
-    def key() -> str | None:
-        found: str | None = spark.sparkContext.getLocalProperty("spark.job.description")
-        return found
-
-    elsewhere: list[str | None] = []
-    with delivery.described(spark, "outer"):
-        with suppress(ZeroDivisionError), delivery.described(spark, "inner"):
-            assert key() == "inner"
-            raise ZeroDivisionError
-        assert key() == "outer"
-        thread = threading.Thread(target=lambda: elsewhere.append(key()))
-        thread.start()
-        thread.join()
-    assert (key(), elsewhere) == (None, [None])
-
-
-def test_without_a_spark_context_a_description_is_a_tag(spark: SparkSession) -> None:
-    if delivery.context(spark) is not None:
-        pytest.skip("there is a SparkContext")
-    with delivery.described(spark, "outer, and"), delivery.described(spark, "inner"):
-        assert spark.getTags() == {"outer; and", "inner"}
-    assert spark.getTags() == set()
 
 
 @pytest.mark.usefixtures("classic")

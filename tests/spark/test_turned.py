@@ -33,7 +33,7 @@ from dedup.distances import METRICS, distances
 from dedup.errors import UsageError
 from dedup.keepers import Policy
 from dedup.model import Model
-from dedup.onnx_model import ENGINE, Recipe
+from dedup.onnx_model import ENGINE, OnnxModel
 from dedup.summary import told
 from dedup.thresholds import Thresholds
 from dedup.turned import Turned
@@ -322,9 +322,8 @@ HIDDEN = {number: list(VIEWS)[number] for number in range(1, 8)}
 
 
 @pytest.fixture(scope="module")
-def tight(model: Model) -> Thresholds:
+def tight(model: OnnxModel) -> Thresholds:
     """Thresholds that a copy in a view is within by far, and no two pictures are."""
-    assert isinstance(model.arithmetic, Recipe)
     pictures = [np.asarray(picture(seed).resize((model.side, model.side))) for seed in range(9)]
     nearest = near_by(ENGINE.load(model.blob, model.arithmetic, 1, 1)(np.stack(pictures)), 3, 0, model.id)
     return replace(nearest, within={name: within / 5 for name, within in nearest.within.items()}, views=8)
