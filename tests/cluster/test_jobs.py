@@ -68,12 +68,10 @@ def test_a_format_that_is_asked_for_comes_with_its_library(
     name: str, submit: Submit, images: Path, tmp_path: Path
 ) -> None:
     need(name)
-    ingest = ("ingest", "--images", str(images / "set 0"), "--table", f"{tmp_path}/table", "--format", name)
-    for said in ("30 read + 0 known", "0 read + 30 known"):
-        job = submit(*ingest)
-        out, err = job.communicate(timeout=300)
-        assert job.returncode == 0, err
-        assert said in out
+    job = submit("ingest", "--images", str(images / "set 0"), "--table", f"{tmp_path}/table", "--format", name)
+    out, err = job.communicate(timeout=300)
+    assert job.returncode == 0, err
+    assert "30 read + 0 known" in out
     assert (tmp_path / "table" / "_format").read_text() == name
 
 
