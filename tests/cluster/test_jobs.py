@@ -76,9 +76,7 @@ def test_a_format_that_is_asked_for_comes_with_its_library(
 
 
 @pytest.mark.slow
-def test_tables_of_a_catalog_are_named_in_all_jobs(
-    submit: Submit, images: Path, model: Options, tmp_path: Path
-) -> None:
+def test_tables_of_a_catalog_are_named_in_all_jobs(submit: Submit, images: Path, tmp_path: Path) -> None:
     need("iceberg")
     catalog = {
         "spark.sql.catalog.ice": "org.apache.iceberg.spark.SparkCatalog",
@@ -91,8 +89,8 @@ def test_tables_of_a_catalog_are_named_in_all_jobs(
     asked = str(next(images.glob("set 0/*.jpg")))
     for words, says in (
         (("ingest", "--images", f"{images}/set 0", "--table", table), "30 files = 30 in the table + 0 rejected"),
-        (("extract", "--table", table, "--features", features, *model), "30 computed + 0 known"),
-        (("extract", "--table", table, "--features", features, *model), "0 computed + 30 known"),
+        (("extract", "--table", table, "--features", features, "--weights", WEIGHTS), "30 computed + 0 known"),
+        (("extract", "--table", table, "--features", features, "--weights", WEIGHTS), "0 computed + 30 known"),
         (("query", "--features", features, "--query", asked, "--report", f"{tmp_path}/report"), asked),
         (("deduplicate", "--features", features, "--output", output), "30 files = 30 keep"),
     ):
