@@ -15,10 +15,11 @@ from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import delivery, tables
+from dedup import delivery, extraction, images, tables
 from dedup.distances import METRICS, distances
 from dedup.extraction import Extracted
 from dedup.images import Ingested
+from dedup.model import Model
 from dedup.models import Made
 from dedup.thresholds import Thresholds
 
@@ -64,6 +65,15 @@ def descriptions(spark: SparkSession) -> dict[int, str | None]:
     jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)
     listed = [jobs.apply(i) for i in range(jobs.size())]
     return {job.jobId(): job.description().get() if job.description().isDefined() else None for job in listed}
+
+
+def make_features(spark: SparkSession, folder: Path, count: int, model: Model) -> str:
+    """Fill a folder with so many images and the features of them, and return the location of these."""
+    make_images(folder / "images", count)
+    location = str(folder / "features")
+    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
+    extraction.extract(spark, location, location, model)
+    return location
 
 
 @dataclass(frozen=True)

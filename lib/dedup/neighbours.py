@@ -80,9 +80,8 @@ def draw(
     with _different(spark, location, made, job) as (rows, first, images):
         with progress.step(spark, f"{job}: sample"):
             drawn = [row["sha256"] for row in first.orderBy(F.xxhash64("sha256"), "sha256").limit(size).collect()]
-        if seen is not None:
-            return _around(seen(drawn), rows, images, p, job)
-        return _around(_known(spark, location, made, drawn, job), rows, images, p, job)
+        asked = seen(drawn) if seen else _known(spark, location, made, drawn, job)
+        return _around(asked, rows, images, p, job)
 
 
 def around(

@@ -17,7 +17,7 @@ from tests import jvm
 from tests.connect import serving
 from tests.libraries import jars, need
 from tests.networks import network, save
-from tests.samples import ROOT, WEIGHTS, Lake, make_images, make_lake
+from tests.samples import ROOT, WEIGHTS, Lake, make_features, make_lake
 from tests.store import Gateway, environment
 
 from dedup import delivery, extraction, formats, images, onnx_model, weights
@@ -111,10 +111,7 @@ def vgg16() -> Vgg16Model:
 def under_vgg16(spark: SparkSession, vgg16: Vgg16Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of six images and their features under VGG16."""
     folder = tmp_path_factory.mktemp("vgg16")
-    make_images(folder / "images", 6)
-    location = str(folder / "features")
-    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    extraction.extract(spark, location, location, vgg16)
+    make_features(spark, folder, 6, vgg16)
     return folder
 
 
@@ -137,9 +134,4 @@ def lake(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def location(spark: SparkSession, model: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return features of 24 images, whose bytes are at their paths."""
-    folder = tmp_path_factory.mktemp("unstored")
-    make_images(folder / "images", 24)
-    location = str(folder / "features")
-    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
-    extraction.extract(spark, location, location, model)
-    return location
+    return make_features(spark, tmp_path_factory.mktemp("unstored"), 24, model)

@@ -137,7 +137,7 @@ def test_a_calibration_leaves_thresholds_that_load(spark: SparkSession, location
     assert loaded == done.thresholds
     assert (loaded.model, loaded.votes, loaded.calibrated) == (made.model, 3, True)
     assert all(0 < loaded.within[metric] < np.inf for metric in METRICS)
-    assert loaded.made.startswith(f"3 of 24 different images under {network.source}")
+    assert loaded.made.startswith(f"3 of 24 different images under {network.source}, altered in ")
     figures = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert set(figures["recall"]) == set(EDITS)
     assert figures["factor"]["low"] <= figures["factor"]["value"] <= figures["factor"]["high"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
-from tests.samples import Lake, make_images
+from tests.samples import Lake, make_features, make_images
 
-from dedup import answers, convolutions, extraction, images, models, photographs, storage, weights
+from dedup import answers, convolutions, extraction, models, photographs, storage, weights
 from dedup.errors import UsageError
 from dedup.vgg16_model import Vgg16Model
 
@@ -65,13 +65,8 @@ def test_weights_that_have_changed_since_are_refused(features: str, tmp_path: Pa
 @pytest.fixture(scope="module")
 def in_int8(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Vgg16Model]:
     """Features of two images, made in int8."""
-    folder = tmp_path_factory.mktemp("int8")
-    make_images(folder / "images", 2)
-    location = str(folder / "features")
-    images.ingest(spark, str(folder / "images"), location, keep_bytes=False)
     model = Vgg16Model(weights.load("seeded"), "int8")
-    extraction.extract(spark, location, location, model)
-    return location, model
+    return make_features(spark, tmp_path_factory.mktemp("int8"), 2, model), model
 
 
 def test_ranges_are_found_once_for_a_table(
