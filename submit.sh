@@ -223,7 +223,7 @@ add_library() {
 # Where a store is, not who may read it: secrets do not belong into options, which other users of a machine can see.
 pass_on() {
   local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
-  for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION AWS_DEFAULT_REGION DEDUP_LOG; do
+  for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION AWS_DEFAULT_REGION AWS_PROFILE DEDUP_LOG; do
     [ -n "${!name:-}" ] || continue
     defaults+=(--conf "spark.executorEnv.$name=${!name}")
     [ "$deploy_mode" = client ] ||
@@ -321,7 +321,7 @@ esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
 defaults=()
 hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
-case "$*" in *s3a://* | *s3://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
+case "$* ${options[*]}" in *s3a://* | *s3://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
 case " $* " in
   *" --format delta "* | *" --format=delta "*)
     add_library delta "$delta" "Delta tables" delta-spark

@@ -175,9 +175,9 @@ def _extract(
         with progress.step(spark, "extract: find what is new"):
             counts = rounds.counted(todo)
             unread.count()  # an ingest that is at work may replace them soon
-        listed = beside.submit(_list, files, table, location)
-        parts = _compute(todo, counts, source, location, model, claim, listed) if counts else []
-        listed.result()
+        listing = beside.submit(_list, files, table, location)
+        parts = _compute(todo, counts, source, location, model, claim, listing) if counts else []
+        listing.result()
         claim.require()
         with progress.step(spark, "extract: count"):
             _reject(files, unread, location, model.id, parts)
@@ -191,7 +191,8 @@ def _extract(
     for name in ("images", "rejects"):
         tables.tidy(location, name)
     claim.require()
-    replace(made, complete=True, stale=counted.stale, parts=left).save(location)
+    listed = tables.version(location, "images")
+    replace(made, complete=True, stale=counted.stale, parts=left, listed=listed).save(location)
     if merged:  # now that no reader who comes looks for them
         claim.require()
         tables.drop(spark, location, "features", merged)

@@ -241,10 +241,8 @@ def run(main: Callable[[], object]) -> NoReturn:
         _record.failed("bad use" if code == BAD_USE else "failed", line or f"{type(error).__name__}: {error}")
         if line:
             _complain(line)
-        elif logs.structured():
+        else:  # not as Python would, which shows whatever secrets stand in the text
             _log.error("%s", error, exc_info=True)
-        else:
-            raise
         sys.exit(code)
     except KeyboardInterrupt:
         _record.failed("failed", "interrupted")

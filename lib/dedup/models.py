@@ -38,6 +38,7 @@ class Made:
     stale: int = 0  #: contents with features that no file has any more
     parts: tuple[str, ...] = ()  #: of the features when an extract came to its end: readers see no others
     recipe: Recipe | None = None  #: of an ONNX file; None where the network is VGG16
+    listed: int = -1  #: the version of the table of images that `stale` is of; -1 where nobody noted it
 
     def check(self, name: str) -> None:
         """Make sure that all is of its kind: anybody may have written the file.
@@ -48,7 +49,8 @@ class Made:
             If something is not.
         """
         texts = [self.model, self.weights, self.precision]
-        kinds = [*(isinstance(text, str) for text in texts), type(self.complete) is bool, type(self.stale) is int]
+        numbers = [type(number) is int for number in (self.stale, self.listed)]
+        kinds = [*(isinstance(text, str) for text in texts), type(self.complete) is bool, *numbers]
         if not all(kinds) or self.model != name:
             raise ValueError("values of another kind")
         if not all(isinstance(part, str) and PART.fullmatch(part) for part in self.parts):
@@ -150,7 +152,7 @@ def started(model: Model, location: str) -> Made:
         fresh = replace(fresh, recipe=model.recipe)
     for before in of(location):
         if before.model == model.id:
-            return replace(fresh, stale=before.stale, parts=before.parts)
+            return replace(fresh, stale=before.stale, parts=before.parts, listed=before.listed)
     return fresh
 
 

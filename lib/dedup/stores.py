@@ -138,8 +138,9 @@ _SHUT = re.compile(
     "|ExpiredToken|InvalidToken|TokenRefreshRequired|RequestTimeTooSkewed"
 )
 _DENIED = re.compile("AWS Error ACCESS_DENIED|HTTP status 403")
+_WORDLESS = re.compile("(AWS Error ACCESS_DENIED|HTTP status 40[03]).*No response body")
 _GONE = re.compile("AWS Error (NO_SUCH_BUCKET|NO_SUCH_KEY|RESOURCE_NOT_FOUND)")
-"""Arrow's words for what S3 says: not now; not to you, whatever you ask for; not this; there is none."""
+"""Arrow's words for what S3 says: not now; not to you, whatever you ask for; not this; no, and not why; none."""
 
 
 def _detail(error: Exception) -> str:
@@ -175,7 +176,7 @@ def refused(location: str, error: Exception, what: str = "") -> UsageError | Out
         return Outage(f"{location}: the storage does not answer: {detail}")
     if "NO_SUCH_BUCKET" in detail:
         detail = "no such bucket"
-    elif _SHUT.search(detail) or _DENIED.search(detail):
+    elif _SHUT.search(detail) or _DENIED.search(detail) or _WORDLESS.search(detail):
         detail = f"not permitted: do the credentials and the region fit the store? ({detail})"
     return UsageError(": ".join(part for part in (location, what, detail) if part))
 
@@ -186,9 +187,24 @@ def reading(path: str) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        if _SILENT.search(_detail(error)) or _SHUT.search(_detail(error)):
+        detail = _detail(error)
+        if _SILENT.search(detail) or _SHUT.search(detail) or (_WORDLESS.search(detail) and _bucket_is_shut(path)):
             raise refused(path, error) from error
         raise reject(error) from error
+
+
+def _bucket_is_shut(path: str) -> bool:
+    """Tell whether a store says of a file's bucket, too, that it does not take the question, and not why.
+
+    What is asked about an object, without its bytes, is answered without a word. So a key that is no more, or a token
+    that has expired, reads like an object that is another's; but of that one's bucket the store does speak.
+    """
+    where, name = locate(path)
+    try:
+        where.get_file_info(name.partition("/")[0])
+    except FAILURES as error:
+        return _WORDLESS.search(_detail(error)) is not None
+    return False
 
 
 @contextmanager

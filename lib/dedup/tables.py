@@ -171,6 +171,11 @@ def arriving(spark: SparkSession, location: str, table: str) -> DataFrame:
     return formats.of(location).stream(spark, f"{location}/{table}", _schema(part=T.StringType()))
 
 
+def version(location: str, table: str) -> int:
+    """Return a number that is larger after each time that a table was written than before it."""
+    return formats.of(location).versions(f"{location}/{table}")
+
+
 def settle(location: str, table: str, parts: set[str]) -> None:
     """Wait until some parts of a table count for readers, or whoever began to write them is no more."""
     form = formats.of(location)
@@ -193,7 +198,7 @@ def replace(rows: DataFrame, location: str, table: str) -> str:
 
 def _write(rows: DataFrame, location: str, table: str, replace: bool) -> str:
     form, folder = formats.of(location), f"{location}/{table}"
-    part = f"{form.versions(folder) + 1:06d}-{uuid.uuid4().hex[:8]}{ALL if replace else ''}"
+    part = f"{version(location, table) + 1:06d}-{uuid.uuid4().hex[:8]}{ALL if replace else ''}"
     by, options = _PARTITIONED_BY.get(table, []), _PARQUET.get(table, {})
     form.write(rows.select(*SCHEMAS[table].names), folder, part, by, options, replace)
     return part

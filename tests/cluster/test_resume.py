@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 from tests.cluster.conftest import Cluster, Options, at_work, command, kill, on, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
+from tests.libraries import need
 
 pytestmark = pytest.mark.slow
 
@@ -133,6 +134,7 @@ def in_delta(folder: Path) -> dict[str, bytes]:
 def test_an_extract_into_delta_that_is_killed_goes_on_from_its_last_transaction(
     extract: Extract, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
+    need("delta")
     made = tmp_path / "features" / "features"
 
     def start() -> Job:
@@ -143,6 +145,28 @@ def test_an_extract_into_delta_that_is_killed_goes_on_from_its_last_transaction(
     assert 0 < len(durable) < 120
     assert computed(finished(start())) == 120 - len(durable)
     assert in_delta(made) == whole
+
+
+def test_an_extract_into_iceberg_that_is_killed_goes_on_from_its_last_snapshot(
+    extract: Extract, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    need("iceberg")
+    made = tmp_path / "features" / "features"
+
+    def start() -> Job:
+        return extract(tmp_path / "features", *ONE_CORE, after=("--format", "iceberg"))
+
+    def rows() -> list[tuple[str, bytes]]:  # also those of files that came into no snapshot
+        files = pyarrow.dataset.dataset(made / "data", format="parquet", exclude_invalid_files=True)
+        return [(row["sha256"], row["features"]) for row in files.to_table(["sha256", "features"]).to_pylist()]
+
+    killed(start(), both, lambda: len([*(made / "metadata").glob("v*.metadata.json")]) > 1)  # the first makes the table
+    begun = len(rows())
+    fresh = computed(finished(start()))
+    assert 0 < fresh < 120
+    assert dict(rows()) == whole
+    assert len(rows()) == begun + fresh
+    assert computed(finished(start())) == 0
 
 
 def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(

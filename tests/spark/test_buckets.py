@@ -117,18 +117,16 @@ def others_secret(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator
     stores._root.cache_clear()
 
 
-def test_wrong_credentials_are_one_line_and_reject_a_file(store: Store, others_secret: str) -> None:
-    put(store.bucket("photos"), ("a.png",))
-    for ask in (storage.exists, storage.names, storage.require_writable, lambda at: list(listing.entries(at))):
+def test_wrong_credentials_are_one_line_and_reject_no_file(store: Store, others_secret: str) -> None:
+    (store.bucket("photos") / "x").write_bytes(b"no image")
+    asked = (storage.exists, storage.names, storage.require_writable, storage.read)
+    for ask in (*asked, lambda at: list(listing.entries(at))):
         with pytest.raises(
             UsageError, match=r"^s3a://photos/x.*: not permitted: do the credentials and the region fit"
         ) as caught:
             ask("s3a://photos/x")
         assert "\n" not in str(caught.value)
         assert others_secret not in str(caught.value)
-    with pytest.raises(Reject) as rejected:
-        storage.read("s3a://photos/a.png")
-    assert rejected.value.reason == Reason.PERMISSION
 
 
 def test_a_missing_bucket_is_said(store: Store) -> None:
@@ -137,8 +135,8 @@ def test_a_missing_bucket_is_said(store: Store) -> None:
     assert list(listing.entries("s3a://nowhere/t")) == []
 
 
-@pytest.mark.parametrize(("status", "raised"), [(429, Outage), (503, Outage), (301, UsageError), (403, Reject)])
-def test_only_what_is_said_of_one_file_rejects_it(
+@pytest.mark.parametrize(("status", "raised"), [(429, Outage), (503, Outage), (301, UsageError), (403, UsageError)])
+def test_what_is_said_of_every_file_rejects_none(
     status: int, raised: type[Exception], store: Store, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(store.bucket("photos"), ("a.png",))
@@ -148,6 +146,23 @@ def test_only_what_is_said_of_one_file_rejects_it(
     with pytest.raises(raised):
         storage.read("s3a://photos/a.png")
     stores._root.cache_clear()
+
+
+@pytest.mark.parametrize(("status", "reason"), [(400, Reason.UNREADABLE), (403, Reason.PERMISSION)])
+@pytest.mark.parametrize("bucket", ["open", "shut"])
+def test_a_file_that_is_refused_is_a_reject_unless_its_bucket_is_refused_as_well(
+    status: int, reason: Reason, bucket: str, store: Store, gateway: Gateway
+) -> None:
+    put(store.bucket("photos"), ("a.png",))
+    gateway.stand_before(store, lambda number: status if number == 1 or bucket == "shut" else 0.0)
+    with pytest.raises((Reject, UsageError)) as caught:
+        storage.read("s3a://photos/a.png")
+    if isinstance(caught.value, Reject):
+        assert (bucket, caught.value.reason) == ("open", reason)
+    else:
+        assert bucket == "shut"
+        assert str(caught.value).startswith("s3a://photos/a.png: not permitted: do the credentials")
+    assert gateway.requests == 2
 
 
 def test_a_pattern_in_a_bucket_that_is_not_there_is_nothing(store: Store) -> None:

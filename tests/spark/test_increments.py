@@ -129,6 +129,21 @@ def test_files_that_are_gone_do_not_vote_and_are_not_asked_for(
         answers.ask(spark, answers.Question(location, [str(paths[0])], str(tmp_path / "report")), chosen)
 
 
+def test_a_file_that_is_gone_does_not_vote_before_the_next_extract(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    source, location = tmp_path / "in", str(tmp_path / "features")
+    paths = make_images(source, 3)
+    images.ingest(spark, str(source), location, keep_bytes=False)
+    extraction.extract(spark, location, location, model)
+    paths[0].unlink()
+    images.ingest(spark, str(source), location, keep_bytes=False)
+    question = answers.Question(location, [str(paths[2])], str(tmp_path / "report"))
+    rows = answers.ask(spark, question, models.choose(location, None, None)).rows[str(paths[2])]
+    assert sorted(path for row in rows for path in row["paths"]) == sorted(map(str, paths[1:]))
+    assert all(row["paths"] for row in rows)
+
+
 def begun(location: str, table: str) -> Path:
     """Leave a part of a table in Parquet as a run leaves it that is killed while it writes."""
     formats.begin(location, "parquet")

@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from tests.samples import ROOT, Lake
 
@@ -46,6 +45,19 @@ def test_what_a_task_says_to_the_user_is_one_line_and_exit_code_2(
         assert ended.value.code == 2
         said = "error: /lake/a b.parquet: a file of features cannot be read: it says: UsageError: no\n"
         assert capsys.readouterr().err.endswith(said)
+
+
+def test_what_nobody_foresaw_is_told_whole_but_for_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("s3a://KEY:SECRET@bucket/a")
+
+    with pytest.raises(SystemExit) as ended:
+        job.run(fail)
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "Traceback" in said
+    assert "ZeroDivisionError: s3a://***@bucket/a" in said
+    assert "SECRET" not in said.replace('"s3a://KEY:SECRET@bucket/a"', "the line of this file")
 
 
 def test_a_storage_that_does_not_answer_is_one_line_and_exit_code_1(
@@ -219,6 +231,8 @@ def test_bad_use_of_a_job_is_one_line_and_exit_code_2(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing is left"
 
 
-def test_any_other_failure_of_a_task_stays_what_it_is(spark: SparkSession) -> None:
-    with pytest.raises(PySparkException, match="not one of ours"):
+def test_any_other_failure_of_a_task_is_told_as_it_is(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
         job.run(spark.range(0, 1, 1, 1).mapInArrow(fail, "id long").collect)
+    assert ended.value.code == 1
+    assert "ValueError: UsageError: not one of ours" in capsys.readouterr().err
