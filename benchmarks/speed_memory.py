@@ -27,7 +27,7 @@ def _peaks(job: str, of: str, words: list[str], log: Path) -> dict[str, Any]:
 
 
 def memory(options: argparse.Namespace, logs: Path) -> Iterator[dict[str, Any]]:
-    """Run extract, query on tables of several sizes, and deduplicate on the largest of them."""
+    """Run extract, and query and deduplicate on tables of several sizes."""
     output = Path(options.output / "memory")
     shutil.rmtree(output, ignore_errors=True)
     folder = images(options)
@@ -40,7 +40,7 @@ def memory(options: argparse.Namespace, logs: Path) -> Iterator[dict[str, Any]]:
         at, within = lake(options, rows)
         query = ["--features", str(at), "--query", Lake(rows).sha256(0), "--report", str(output / "report")]
         yield _peaks("query", f"{rows:,} rows", query, logs / f"memory-query-{rows}.txt")
-    found = ["--output", str(output / "duplicates"), "--thresholds", str(within), "--search", "exact"]
-    words = ["--features", str(at), *found]
-    yield _peaks("deduplicate", f"{rows:,} rows", words, logs / "memory-deduplicate.txt")
+        found = ["--output", str(output / f"duplicates-{rows}"), "--thresholds", str(within), "--search", "exact"]
+        words = ["--features", str(at), *found]
+        yield _peaks("deduplicate", f"{rows:,} rows", words, logs / f"memory-deduplicate-{rows}.txt")
     shutil.rmtree(output)

@@ -64,8 +64,8 @@ def extract(options: argparse.Namespace) -> Iterator[Comparison]:
     files = sorted(folder.iterdir())
     few, count = _copied(files[:_FEW], folder.with_name(f"{folder.name}-few")), len(files)
     ours = (
-        "end to end on Spark in a warm session, paths to a table of features with all counts checked; "
-        "weights loaded, and int8's ranges found, before"
+        "end to end on Spark in a warm session, from a folder to a table of features with all counts checked; "
+        "weights loaded and with the workers, and int8's ranges found, before"
     )
     bare = "the same network in TensorFlow alone, batches of 32, its pixels decoded before, no files, no Spark"
     entries = [

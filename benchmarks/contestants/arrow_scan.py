@@ -32,4 +32,4 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
 
 
 if __name__ == "__main__":
-    serving.serve(prepare)
+    serving.serve(prepare, warm_up="run")

@@ -1,4 +1,4 @@
-"""DeDup: the table of images becomes the table of features, all counts checked at the end."""
+"""DeDup: `extract --images`, files become the table of features, all counts checked at the end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow.dataset as ds
 import serving
 
-from dedup import extraction, images, vgg16_model, weights
+from dedup import extraction, vgg16_model, weights
 
 
 def prepare() -> serving.Prepared:
-    """Ingest the images, without their bytes; return one extract into a fresh place, its judge, and one of a few."""
+    """Load the network; return one extract of the files into a fresh place, its judge, and one of a few."""
     parser = serving.parser()
     parser.add_argument("--images", required=True)
     parser.add_argument("--few", required=True)
@@ -25,15 +25,14 @@ def prepare() -> serving.Prepared:
     options = parser.parse_args()
     spark = serving.session(ours=True)
     shutil.rmtree(options.output, ignore_errors=True)
-    tables = {name: str(options.output / f"table-{name}") for name in ("all", "few")}
     number = itertools.count()
-    images.ingest(spark, options.images, tables["all"], keep_bytes=False)
-    images.ingest(spark, options.few, tables["few"], keep_bytes=False)
     network = vgg16_model.Vgg16Model(weights.load("seeded"), options.precision)
 
-    def run(table: str) -> tuple[Path, extraction.Extracted]:
+    def run(images: str) -> tuple[Path, extraction.Extracted]:
         location = options.output / f"features-{next(number)}"
-        return location, extraction.extract(spark, table, str(location), network)
+        with extraction.begun(spark, images, str(location), network, None) as begun:
+            begun.take()
+            return location, begun.extract()
 
     def judge(result: Any) -> dict[str, Any]:
         location, done = result
@@ -42,7 +41,7 @@ def prepare() -> serving.Prepared:
         shutil.rmtree(location)
         return {"count": done.described, "check": float(mean)}
 
-    return partial(run, tables["all"]), judge, partial(run, tables["few"])
+    return partial(run, options.images), judge, partial(run, options.few)
 
 
 if __name__ == "__main__":

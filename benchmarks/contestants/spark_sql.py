@@ -48,4 +48,4 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
 
 
 if __name__ == "__main__":
-    serving.serve(prepare, times=5)
+    serving.serve(prepare, warm_up="run", times=5)
