@@ -118,7 +118,8 @@ def _page(
         if boxes:
             facts[name] = "; ".join(box.text for box in boxes)
     answers = [report.Answer(one.name, one.thumbnail or small.get(one.sha256), rows[one.name]) for one in found]
-    made = report.Report(question.title, facts, question.notes, question.metrics, answers, small)
+    focused = bool(question.focus)
+    made = report.Report(question.title, facts, question.notes, question.metrics, answers, small, focused=focused)
     if question.gallery:
         small |= question.gallery.thumbnails
         made = replace(made, groups=question.gallery.largest)

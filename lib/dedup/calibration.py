@@ -39,7 +39,7 @@ class Wish:
     sample: int = 500  #: how many images are altered, and have their neighbours looked at
     precision: float = 0.999  #: of the pairs that are called near in the whole lake, the share that shall be right
     votes: int = DEFAULT_VOTES
-    duplicates: float = 0.01  #: true pairs for each image of the lake
+    duplicates: float = limits.DUPLICATES  #: true pairs for each image of the lake
     p: float = DEFAULT_P
     views: int = 1  #: in how many views images are compared: one of `views.COUNTS`
 

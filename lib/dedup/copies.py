@@ -44,8 +44,8 @@ def _altered(row: dict[str, Any], views: tuple[str, ...], side: int) -> tuple[st
         image = pixels.open_upright(content)
     except Reject:
         return row["sha256"], None
+    plain = pixels.shrunk(image, side)  # as in the table; copies are of what an edit can take
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    plain = pixels.shrunk(image, side)
     seen = [VIEWS[view](plain) for view in views]
     return row["sha256"], np.stack([*seen, *(pixels.shrunk(edit(image), side) for edit in EDITS.values())])
 

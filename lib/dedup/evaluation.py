@@ -159,6 +159,7 @@ def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hi
         raise UsageError("none of the images of the sample can be read: give the table that has them by --table")
     measured = Measured(sample.images, sample.distance[read], sample.named[read], altered[read])
     natural = limits.natural(measured)
+    many = limits.many_natural(int(natural.sum()), int(natural.any(axis=1).sum()), len(natural), limits.DUPLICATES)
     count, edits = measured.copies.shape[:2]
     image, kind = np.repeat(np.arange(count), edits), np.tile(np.array(list(EDITS)), count)
     return _Hidden(
@@ -168,7 +169,7 @@ def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hi
         originals=len(read),
         unread=int((~read).sum()),
         natural=int(natural.sum()),
-        notes=[],
+        notes=[f"{note} If they are different images, fewer copies are found than is said." for note in many],
     )
 
 
@@ -205,7 +206,7 @@ def _labelled(spark: SparkSession, wish: Wish, made: Made) -> _Hidden:
 
 
 def _figures(done: Evaluated) -> dict[str, object]:
-    names = ("model", "views", "images", "originals", "unread", "natural", "copies", "notes")
+    names = ("model", "views", "images", "originals", "unread", "natural", "copies", "notes", "best")
     average = {
         kind: {method: asdict(curve.average) for method, curve in methods.items()}
         for kind, methods in done.curves.items()
@@ -221,6 +222,7 @@ def _figures(done: Evaluated) -> dict[str, object]:
     agreement = {"shared": done.agreement.shared.tolist(), "opinions": done.agreement.opinions}
     return {name: getattr(done, name) for name in names} | {
         "recall": recall,
+        "gain": asdict(done.gain),
         "average precision": average,
         "recall and precision": curves,
         "agreement": agreement,

@@ -76,7 +76,7 @@ class Focus:
         return bool(self.on or self.off)
 
     def cut(self, image: Image.Image, name: str, neutral: tuple[int, int, int]) -> Image.Image:
-        """Return what counts of an upright image in RGB: the rectangle around it, the rest of that in one colour.
+        """Return what counts of an upright image in RGB, the rest in one colour; of a focus, the rectangle around it.
 
         Parameters
         ----------
@@ -95,7 +95,10 @@ class Focus:
         mask = self._mask(image.size, name)
         ground = Image.new("RGB", image.size, neutral)
         ground.paste(image, mask=mask)
-        return ground.crop(mask.getbbox())
+        if not self.on:  # what is painted over at an edge has something of the image behind it: nothing may move
+            return ground
+        left, upper, right, lower = zip(*(_on(one, image.size, name) for one in self.on), strict=True)
+        return ground.crop((min(left), min(upper), max(right), max(lower)))
 
     def shown(self, image: Image.Image, name: str) -> Image.Image:
         """Return an upright image in RGB with the boxes drawn on it; what does not count is dimmed.

@@ -22,6 +22,7 @@ COLUMNS = ("query_path", "duplicate_path", "relation")
 """The columns of a file of labels."""
 
 _MOST_BYTES = 256 << 20
+_MOST_KINDS = 100  # of which the page of an evaluation has a drawing each
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def read(location: str) -> list[Pair]:
         raise UsageError(f"{said}: not a file of CSV in UTF-8: {error}") from error
     if not found:
         raise UsageError(f"{said}: no pairs in it")
+    if (kinds := len({pair.relation for pair in found})) > _MOST_KINDS:
+        raise UsageError(f"{said}: {kinds:,} relations: they are kinds of copies, of which {_MOST_KINDS} are possible")
     return found
 
 

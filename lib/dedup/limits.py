@@ -29,6 +29,9 @@ RANKS = 40
 LEVEL = 0.95
 """The probability of every interval."""
 
+DUPLICATES = 0.01
+"""How many true pairs an image are expected, where nobody says."""
+
 _ROUNDS = 1000
 _SEED = 0
 _FEW = 10
@@ -239,16 +242,34 @@ def _mean(values: Array) -> Interval:
     return Interval(float(values.mean()), *tails.between(again, LEVEL))
 
 
+def many_natural(natural: int, copied: int, sample: int, duplicates: float) -> list[str]:
+    """Return a word on natural copies, if more were found than are likely.
+
+    Parameters
+    ----------
+    natural
+        The neighbours that were taken for natural copies.
+    copied
+        The images that have such neighbours.
+    sample
+        All images that were looked at.
+    duplicates
+        How many true pairs an image are expected.
+    """
+    expected = 2 * duplicates * sample
+    if natural <= max(3, 3 * expected):
+        return []
+    return [
+        f"{copied:,} of {sample:,} images have {natural:,} neighbours as near as their own mild copies; at "
+        f"{duplicates:g} true pairs an image about {expected:.0f} were expected. They were taken for natural copies."
+    ]
+
+
 def notes(calibration: Calibration) -> Sequence[str]:
     """Return what a reader must know before trusting the thresholds."""
-    found = []
-    sample, expected = f"{calibration.sample:,}", 2 * calibration.duplicates * calibration.sample
-    if calibration.natural > max(3, 3 * expected):
-        found.append(
-            f"{calibration.copied:,} of {sample} images have {calibration.natural:,} neighbours as near as their own "
-            f"mild copies; at {calibration.duplicates:g} true pairs an image about {expected:.0f} were expected. They "
-            "were taken for natural copies. If they are different images, the thresholds are too wide."
-        )
+    sample = f"{calibration.sample:,}"
+    found = many_natural(calibration.natural, calibration.copied, calibration.sample, calibration.duplicates)
+    found = [f"{note} If they are different images, the thresholds are too wide." for note in found]
     if calibration.crowded > calibration.sample / 10:
         found.append(
             f"{calibration.crowded:,} of {sample} images were left out: too few of their neighbours are farther than "

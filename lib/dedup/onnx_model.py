@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -35,7 +35,8 @@ MOST_WIDTH = 16_384
 
 _PRECISION = "float32"
 _SIDES = range(8, 1025)
-_SMALLEST, _LARGEST = 1e-9, 1e9  # of means and standard deviations
+_SMALLEST, _LARGEST = 1e-9, 1e9  # of standard deviations
+_MEANS = 10.0  # the largest mean: pixels are from 0 to 1, not to 255
 _MOST_BYTES = 2 << 30  # a message of protobuf is smaller
 _NAMED = 8  # layers that a message names
 _SHOWN = 60  # letters of each
@@ -61,10 +62,13 @@ class Recipe:
         """
         if type(self.side) is not int or self.side not in _SIDES:
             raise ValueError(f"--size {self.side}: possible are {_SIDES.start} to {_SIDES.stop - 1} pixels")
-        for name, numbers, least in (("--mean", self.mean, -_LARGEST), ("--std", self.std, _SMALLEST)):
-            if len(numbers) != 3 or not all(type(one) in {int, float} and least <= one <= _LARGEST for one in numbers):
+        limits = (("--mean", self.mean, -_MEANS, _MEANS), ("--std", self.std, _SMALLEST, _LARGEST))
+        for name, numbers, least, most in limits:
+            if len(numbers) != 3 or not all(type(one) in {int, float} and least <= one <= most for one in numbers):
                 said = ",".join(str(one)[:_SHOWN] for one in numbers)
-                raise ValueError(f"{name} {said}: three numbers from {least:g} to {_LARGEST:g} are possible")
+                raise ValueError(
+                    f"{name} {said}: three numbers from {least:g} to {most:g} are possible, for pixels from 0 to 1"
+                )
         if not isinstance(self.layer, str) or not self.layer.isprintable():
             raise ValueError(f"--layer {self.layer!r}: no name of a tensor")
         if type(self.width) is not int or not 0 <= self.width <= MOST_WIDTH:
@@ -261,9 +265,9 @@ def _messages(message: Any, kind: str) -> Iterator[Any]:
 
     if message.DESCRIPTOR.name == kind:
         yield message
-    for _, value in message.ListFields():
-        for one in value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]:
-            if isinstance(one, Message):
+    for name, value in message.ListFields():
+        if name.message_type is not None:  # weights may be listed number by number
+            for one in [value] if isinstance(value, Message) else value:
                 yield from _messages(one, kind)
 
 

@@ -179,11 +179,14 @@ def gain(others: Others, copies: Copies, metric: str) -> Interval:
 
 
 def _share(hit: NDArray[np.bool_], group: Indices) -> Interval:
-    """Return the share of hits; of Clopper and Pearson, where no two copies are of one group."""
-    if len(np.unique(group)) == len(hit):
+    """Return the share of hits; by Clopper and Pearson, where each group has one copy, or all are found, or none."""
+    groups, first = np.unique(group, return_index=True)
+    if len(groups) == len(hit):
         return limits.share(hit)
+    if hit.all() or not hit.any():  # drawn again, all or none would be found for certain: groups are as few as they are
+        return limits.share(hit[first])
     found = _mean(hit.astype(float), group)
-    return found if len(np.unique(group)) >= _FEW else Interval(found.value, 0.0, 1.0)
+    return found if len(groups) >= _FEW else Interval(found.value, 0.0, 1.0)
 
 
 def _mean(values: Array, group: Indices) -> Interval:

@@ -49,6 +49,7 @@ class Report:
     answers: list[Answer]
     thumbnails: dict[str, str]  #: data: URIs by sha256
     groups: Sequence[Group] = ()  #: of a deduplication of the same images, shown under the answers
+    focused: bool = False  #: whether only parts of the queries count: their pictures show which
 
 
 @dataclass(frozen=True)

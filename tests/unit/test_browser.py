@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 from tests.lacking import without
 from tests.pages import deduplication, row
+from tests.unit.test_evaluation_page import evaluated
 
+from dedup import evaluation_page
 from dedup.distances import METRICS
 from dedup.pixels import thumbnail
 from dedup.report import Answer, Report, render, render_deduplication
@@ -72,6 +74,14 @@ def test_ten_thousand_results_are_there_and_no_name_is_code(page: Path, tmp_path
 
 
 @pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page of an evaluation."""
+    file = tmp_path_factory.mktemp("evaluation") / "evaluation.html"
+    file.write_text(evaluation_page.render(evaluated()), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a page of deduplication with pictures and a hostile name."""
     folder = tmp_path_factory.mktemp("found")
@@ -83,26 +93,48 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def painted(page: Path, folder: Path, width: int, height: int) -> int:
-    """Return how many pixels of a page are as red as the thumbnails, in a window or, like a phone's, in a frame."""
+DARK, LIGHT = 0, 1
+
+
+def shot(page: Path, folder: Path, width: int, height: int, scheme: int = LIGHT) -> np.ndarray:
+    """Return the pixels of a page, in a window or, like a phone's, in a frame."""
     shown = page
     if width < 500:  # no window of the browser is as narrow as a phone
         shown = folder / "frame.html"
         frame = f'<iframe src="{page.as_uri()}" style="width: {width}px; height: {height}px; border: 0"></iframe>'
         shown.write_text(f'<body style="margin: 0">{frame}', encoding="utf-8")
-    shot = folder / f"{width}.png"
-    chromium(folder / str(width), f"--window-size={width},{height}", f"--screenshot={shot}", shown.as_uri())
-    with Image.open(shot) as image:
-        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
-    return int(((red > 200) & (green < 60) & (blue < 60)).sum())
+    file = folder / f"{width}.png"
+    looks = (f"--blink-settings=preferredColorScheme={scheme}", f"--window-size={width},{height}")
+    chromium(folder / str(width), *looks, f"--screenshot={file}", shown.as_uri())
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_a_phone_and_a_desk_show_what_was_found(found: Path, tmp_path: Path, width: int) -> None:
-    assert painted(found, tmp_path, width, 5000) > 5000, "the thumbnails are painted"
+@pytest.mark.parametrize("name", ["page", "found"])
+def test_a_phone_and_a_desk_show_pictures(
+    name: str, width: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    pixels = shot(request.getfixturevalue(name), tmp_path, width, 5000)
+    red, green, blue = np.moveaxis(pixels, 2, 0)
+    assert ((red > 200) & (green < 60) & (blue < 60)).sum() > 5000, "the thumbnails are painted"
 
 
-def test_a_phone_need_not_scroll_sideways(found: Path, tmp_path: Path) -> None:
+PAGES = ["page", "found", "evaluation"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_dark_where_that_is_wanted(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    page = request.getfixturevalue(name)
+    light, dark = (shot(page, tmp_path, 1280, 900, scheme).astype(int).mean(axis=2) for scheme in (LIGHT, DARK))
+    assert np.median(light) > 200
+    assert np.median(dark) < 60
+    assert dark.max() > 200, "and the text is light"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_need_not_scroll_sideways(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    found = request.getfixturevalue(name)
     measure = tmp_path / "measure.html"
     script = (
         "onload = () => { const d = frames[0].document.documentElement;"
@@ -120,13 +152,3 @@ def test_what_was_found_is_there_and_no_name_is_code(found: Path, tmp_path: Path
     assert "<title>Duplicates</title>" in dom
     assert "<script>" not in dom
     assert '<img src="x"' not in dom
-
-
-def test_a_phone_and_a_desk_show_pictures(page: Path, tmp_path: Path) -> None:
-    for width in (390, 1280):
-        shot = tmp_path / f"{width}.png"
-        chromium(tmp_path / str(width), f"--window-size={width},900", f"--screenshot={shot}", page.as_uri())
-        with Image.open(shot) as image:
-            red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
-        painted = ((red > 200) & (green < 60) & (blue < 60)).sum()
-        assert painted > 5000, "the thumbnails are painted"

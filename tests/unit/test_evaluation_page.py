@@ -20,8 +20,7 @@ from dedup.ranks import PLACES, POLL, Copies, Curve, Others
 IMAGES = 30
 
 
-@pytest.fixture(scope="module")
-def found() -> Evaluated:
+def evaluated() -> Evaluated:
     """Return what comes of invented distances: copies from 0 up, different images from 1 up."""
     random = np.random.default_rng(1)
     near = 1 + np.sort(random.random((IMAGES, 40, 1)), axis=1) + random.random((IMAGES, 40, len(METRICS))) / 10
@@ -47,6 +46,11 @@ def found() -> Evaluated:
         notes=["a <b>note</b>"],
         page="/out/evaluation.html",
     )
+
+
+@pytest.fixture(scope="module")
+def found() -> Evaluated:
+    return evaluated()
 
 
 @pytest.fixture(scope="module")

@@ -41,16 +41,13 @@ def test_a_focus_is_cut_out_and_what_is_ignored_is_painted_over(x: int, y: int, 
         with pytest.raises(UsageError, match="nothing is left"):
             cut(off=(text,))
         return
-    rows, columns = np.nonzero(~_inside(x, y, width, height))
-    assert np.array_equal(cut(off=(text,)), painted[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]), (
-        "a margin that does not count is cut off"
-    )
+    assert np.array_equal(cut(off=(text,)), painted), "nothing moves"
 
 
-def _inside(x: int, y: int, width: int, height: int) -> np.ndarray:
-    inside = np.zeros((HEIGHT, WIDTH), bool)
-    inside[y : y + height, x : x + width] = True
-    return inside
+def test_a_focus_is_as_large_as_it_is_also_where_its_edge_is_ignored() -> None:
+    found = cut(on=("10,5,20,10",), off=("10,5,20,4",))
+    assert found.shape == (10, 20, 3)
+    assert (found[:4] == NEUTRAL).all()
 
 
 def test_of_several_boxes_all_count_and_what_is_between_them_is_painted_over() -> None:

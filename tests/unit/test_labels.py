@@ -32,6 +32,7 @@ def test_paths_go_on_from_the_folder_of_the_file(tmp_path: Path) -> None:
         (HEADER.encode() + b"a,b\n", "line 2 has not as many fields"),
         (HEADER.encode() + b"a,b,c\na,b,c,d\n", "line 3 has not as many fields"),
         (HEADER.encode() + b"a,b,all\n", "line 2 has the relation 'all', which says nothing"),
+        (HEADER.encode() + b"".join(b"a,b,%d\n" % n for n in range(101)), "101 relations: they are kinds of copies"),
         (HEADER.encode() + b"a,b,\n", "line 2 has the relation '', which says nothing"),
         (HEADER.encode() + b"\xff,b,c\n", "not a file of CSV in UTF-8"),
         (HEADER.encode() + b'"a,b,c\n', "not a file of CSV in UTF-8"),

@@ -179,6 +179,15 @@ def test_images_of_one_group_are_one_witness() -> None:
     assert interval(np.zeros(40, int)) == 1, "of one group, nothing is known"
 
 
+def test_of_few_groups_little_is_certain_also_where_all_is_found() -> None:
+    near = 1 + np.random.default_rng(0).random((51, 20, len(METRICS)))
+    among = Others.around(near, np.ones(near.shape, bool), np.zeros((51, 20), bool), False, np.arange(51) // 3)
+    hidden = Copies(np.arange(51), np.array(["text"] * 51), np.full((51, len(METRICS)), 0.5))
+    share = ranks.recall(among, hidden)["text"][POLL][1]
+    assert (share.value, share.high) == (1, 1)
+    assert share.low == pytest.approx(0.025 ** (1 / 17)), "the probability of all of 17 is a fortieth there"
+
+
 def test_a_rare_kind_of_copies_is_drawn_where_there_are_copies() -> None:
     among, hidden = others(1), copies(1)
     among = all_of(among.distance, among.named)

@@ -103,5 +103,15 @@ def test_only_the_metrics_that_voted_are_counted() -> None:
     found = Page(render(Report("t", {}, [], ["dice", "cosine"], [Answer("q", None, rows)], {})))
     assert "1/2" in found.texts
     assert "●○" in found.texts
-    silent = [attributes for tag, attributes in found.elements if tag == "tr" and attributes["class"] == "silent"]
+    silent = [attributes for tag, attributes in found.elements if tag == "tr" and attributes.get("class") == "silent"]
     assert len(silent) == len(METRICS) - 1
+
+
+def test_every_column_has_a_name_and_a_focus_is_said_of_the_picture() -> None:
+    answer = Answer("q", PIXEL, [row(1, "aa", ["a"], 1, dice=1)])
+    found = Page(render(Report("t", {}, [], ["dice"], [answer], {}, focused=True)))
+    heads = [attributes["scope"] for tag, attributes in found.elements if tag == "th"]
+    assert heads == ["col"] * 4 + ["row"] * len(METRICS)
+    assert {"metric", "distance", "place", "nearer by"} <= set(found.texts)
+    (picture,) = [attributes["alt"] for tag, attributes in found.elements if tag == "img"]
+    assert picture == "The query, what does not count dimmed"
