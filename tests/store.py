@@ -88,6 +88,10 @@ class Store:
             self._process = None
 
 
+BREAK = -1.0
+"""The fault of an answer that breaks off after half of its bytes."""
+
+
 def none(_: int) -> float:
     """Let every request through at once."""
     return 0.0
@@ -124,13 +128,13 @@ class Gateway:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
-                time.sleep(found)
+                time.sleep(max(found, 0.0))
                 try:
-                    self.pass_on(store, body)
+                    self.pass_on(store, body, broken=found == BREAK and self.command == "GET")
                 except ConnectionError:  # the store is dead: so is the line
                     self.close_connection = True
 
-            def pass_on(self, store: Store, body: bytes) -> None:
+            def pass_on(self, store: Store, body: bytes, broken: bool) -> None:
                 there = http.client.HTTPConnection("127.0.0.1", store.port, timeout=60)
                 there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():
@@ -149,6 +153,10 @@ class Gateway:
                 if length is not None:
                     self.send_header("Content-Length", length)
                 self.end_headers()
+                if broken:
+                    outer.broken += 1
+                    self.close_connection = True
+                    content = content[: len(content) // 2]
                 self.wfile.write(content)
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one
@@ -169,12 +177,12 @@ class Gateway:
         store
             Where requests go.
         fault
-            Given the number of a request, from 1 up: an HTTP status, an int, to refuse it with, or the seconds, a
-            float, that it is held back.
+            Given the number of a request, from 1 up: an HTTP status, an int, to refuse it with; the seconds, a float,
+            that it is held back; or BREAK, where it asks for bytes.
         """
         self.store, self.fault = store, fault
         self.refused: Counter[str] = Counter()  #: how often each client was, by what it calls itself
-        self.late = self.requests = 0
+        self.late = self.broken = self.requests = 0
 
     def close(self) -> None:
         """End the proxy."""

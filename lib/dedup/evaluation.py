@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from dedup import (
@@ -18,6 +19,7 @@ from dedup import (
     limits,
     neighbours,
     progress,
+    queries,
     ranks,
     results,
     storage,
@@ -30,6 +32,7 @@ from dedup.errors import UsageError
 from dedup.limits import Interval, Measured
 from dedup.model import Model
 from dedup.models import Made
+from dedup.queries import Queries, Query
 from dedup.ranks import ALL, POLL, Agreement, Copies, Curve, Others
 
 
@@ -57,8 +60,6 @@ class Wish:
         if self.originals < 1:
             raise UsageError(f"--originals {self.originals}: at least 1 image must be looked at")
         views.require(self.views)
-        if self.labels and self.views > 1:
-            raise UsageError("--views goes with altered copies: labelled pairs are looked up as they are")
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def evaluate(spark: SparkSession, wish: Wish, made: Made, network: Callable[[], 
     wish.check()
     storage.require_writable(formats.folder(wish.output))
     tables.require(formats.located(wish.features), "features")
-    hidden = _labelled(spark, wish, made) if wish.labels else _altered(spark, wish, made, network())
+    hidden = _labelled(spark, wish, made, network) if wish.labels else _altered(spark, wish, made, network())
     if not hidden.others.named.any():
         raise UsageError(f"{wish.features}: the images that are asked for have only copies around them")
     recall = ranks.recall(hidden.others, hidden.copies)
@@ -173,19 +174,21 @@ def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hi
     )
 
 
-def _labelled(spark: SparkSession, wish: Wish, made: Made) -> _Hidden:
-    """Return copies that a person has labelled."""
+def _labelled(spark: SparkSession, wish: Wish, made: Made, network: Callable[[], Model]) -> _Hidden:
+    """Return copies that a person has labelled: only other views of what is asked for go through the network."""
     assert wish.labels is not None
     location = formats.located(wish.features)
     with progress.step(spark, "evaluate: labels"):
         found = labels.known(spark, location, made, labels.read(wish.labels), f"--labels {wish.labels}")
         group = found.groups
         names = sorted(group)
-        vectors = neighbours.known(spark, location, made, names).vectors
-        ends = (np.searchsorted(names, found.query), np.searchsorted(names, found.duplicate))
-        distance = np.stack(list(listed(vectors, *ends, wish.p).values()), axis=-1)
-    originals = sorted(set(found.query.tolist()))
-    sample = neighbours.around(spark, location, made, originals, names, wish.p, "evaluate")
+        originals = sorted(set(found.query.tolist()))
+        files = [Query(sha256, sha256, file=found.files[sha256]) for sha256 in originals]
+        asked = queries.vectors(spark, location, files, made, network, wish.views)
+        others = neighbours.known(spark, location, made, names).vectors
+        ends = np.searchsorted(originals, found.query), np.searchsorted(names, found.duplicate)
+        distance = _nearest(asked, ends[0], others, ends[1], wish.p)
+    sample = neighbours.around(spark, location, made, asked, names, wish.p, "evaluate")
     own = np.array([group[name] for name in originals])
     theirs = np.array([group.get(name.decode(), -1) for name in sample.other.ravel().tolist()])
     copied = (theirs.reshape(sample.other.shape) == own[:, None]) | (sample.distance[:, :, 0] == 0)
@@ -203,6 +206,30 @@ def _labelled(spark: SparkSession, wish: Wish, made: Made) -> _Hidden:
         natural=int((copied & sample.named.any(axis=2)).sum()),
         notes=notes,
     )
+
+
+def _nearest(
+    asked: Queries, query: NDArray[np.intp], vectors: NDArray[np.float32], duplicate: NDArray[np.intp], p: float
+) -> NDArray[np.float64]:
+    """Return the distances of pairs, the smallest over the views of the first, shape (pairs, metrics).
+
+    Parameters
+    ----------
+    asked
+        The images that are asked for.
+    query, duplicate
+        The pairs: which of them, and which of the vectors, shape (pairs,).
+    vectors
+        Shape (images, width).
+    p
+        The order of the Minkowski distance.
+    """
+    both, views = np.concatenate([asked.vectors, vectors]), len(asked.views)
+    each = [
+        list(listed(both, query * views + view, len(asked.vectors) + duplicate, p).values()) for view in range(views)
+    ]
+    nearest: NDArray[np.float64] = np.array(each).min(axis=0).T
+    return nearest
 
 
 def _figures(done: Evaluated) -> dict[str, object]:

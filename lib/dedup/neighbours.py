@@ -85,7 +85,7 @@ def draw(
 
 
 def around(
-    spark: SparkSession, location: str, made: Made, sha256: Sequence[str], copied: Sequence[str], p: float, job: str
+    spark: SparkSession, location: str, made: Made, asked: Queries, copied: Sequence[str], p: float, job: str
 ) -> Sample:
     """Find the neighbours of chosen contents, all of which have features.
 
@@ -93,8 +93,8 @@ def around(
     ----------
     location, made, p, job
         As of `draw`.
-    sha256
-        The contents, each once.
+    asked
+        The contents, each once, by sha256.
     copied
         Contents that are known to be copies: of equal vectors, these stand for the others.
 
@@ -104,7 +104,7 @@ def around(
         If the lake has too few different images.
     """
     with _different(spark, location, made, job, copied) as (rows, _, images):
-        return _around(_known(spark, location, made, sha256, job), rows, images, p, job)
+        return _around(asked, rows, images, p, job)
 
 
 @contextmanager

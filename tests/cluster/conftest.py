@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -15,8 +16,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 from tests import jvm
 from tests.libraries import RELEASE
@@ -99,6 +102,20 @@ def vectors(features: Path) -> dict[str, bytes]:
             assert row["sha256"] not in found, "one row for each content"
             found[row["sha256"]] = row["features"]
     return found
+
+
+def in_delta(folder: Path) -> dict[str, bytes]:
+    """Return the features of a Delta table by hash, as its log says."""
+    files: set[str] = set()
+    for commit in sorted((folder / "_delta_log").glob("*.json")):
+        for line in commit.read_text().splitlines():
+            action = json.loads(line)
+            files |= {action["add"]["path"]} if "add" in action else set()
+            files -= {action["remove"]["path"]} if "remove" in action else set()
+    read = [pyarrow.parquet.read_table(folder / unquote(file), partitioning=None) for file in sorted(files)]
+    rows = [row for table in read for row in table.select(["sha256", "features"]).to_pylist()]
+    assert len({row["sha256"] for row in rows}) == len(rows), "one row for each content"
+    return {row["sha256"]: row["features"] for row in rows}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import time
@@ -11,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.cluster.conftest import Options, bad_use, vectors, wait_for
+from tests.cluster.conftest import Options, bad_use, in_delta, vectors, wait_for
+from tests.libraries import need
 from tests.samples import picture
 from tests.store import Gateway, Store, environment
 
@@ -106,6 +108,31 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
     assert not [path for path in (out / "dd").iterdir() if path.name.startswith("_scratch")]
     assert gateway.refused["Hadoop"] > 10, "Spark itself was refused"
     assert gateway.refused["aws-sdk-cpp"] > 10, "and so was Arrow"
+
+
+@pytest.mark.slow
+def test_tables_in_delta_lie_in_buckets_too(
+    store: Store, on_store: Submit, images: Path, model: Options, local: Path
+) -> None:
+    need("delta")
+    photos, out = store.bucket("some"), store.bucket("delta")
+    files = sorted(path for path in images.glob("set 2/*") if path.is_file())[:12]
+    for path in files:
+        (photos / path.name).write_bytes(path.read_bytes())
+    contents = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    def run(*words: str) -> str:
+        return finished(on_store(*words, "--format", "delta"))
+
+    assert "12 files = 12 in the table" in run("ingest", "--images", "s3a://some", "--table", "s3a://delta/lake")
+    features = ("--features", "s3a://delta/features")
+    assert f"{len(contents)} computed + 0 known" in run("extract", "--table", "s3a://delta/lake", *features, *model)
+    made = in_delta(out / "features/features")
+    assert set(made) == contents
+    assert made.items() <= vectors(local / "features").items()
+    asked = f"s3a://some/{files[0].name}"
+    assert asked in run("query", *features, "--query", asked, "--report", "s3a://delta/report")
+    assert (out / "report/results/_delta_log").is_dir()
 
 
 def test_wrong_credentials_are_one_line(store: Store, on_store: Submit) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from urllib.parse import unquote
 
 import pyarrow.dataset
-import pyarrow.parquet
 import pytest
-from tests.cluster.conftest import Cluster, Options, at_work, command, kill, on, started_by, vectors, wait_for
+from tests.cluster.conftest import (
+    Cluster,
+    Options,
+    at_work,
+    command,
+    in_delta,
+    kill,
+    on,
+    started_by,
+    vectors,
+    wait_for,
+)
 from tests.cluster.test_jobs import Submit
 from tests.libraries import need
 
@@ -115,20 +123,6 @@ def test_an_extract_killed_at_several_moments_ends_in_the_same_bytes(
     said = finished(start())
     assert computed(said) == 0
     assert {path.relative_to(features): path.stat().st_mtime_ns for path in made.rglob("*")} == before_all
-
-
-def in_delta(folder: Path) -> dict[str, bytes]:
-    """Return the features of a Delta table by hash, as its log says."""
-    files: set[str] = set()
-    for commit in sorted((folder / "_delta_log").glob("*.json")):
-        for line in commit.read_text().splitlines():
-            action = json.loads(line)
-            files |= {action["add"]["path"]} if "add" in action else set()
-            files -= {action["remove"]["path"]} if "remove" in action else set()
-    read = [pyarrow.parquet.read_table(folder / unquote(file), partitioning=None) for file in sorted(files)]
-    rows = [row for table in read for row in table.select(["sha256", "features"]).to_pylist()]
-    assert len({row["sha256"] for row in rows}) == len(rows), "one row for each content"
-    return {row["sha256"]: row["features"] for row in rows}
 
 
 def test_an_extract_into_delta_that_is_killed_goes_on_from_its_last_transaction(

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.archives import tar, zipped
 from tests.samples import make_images, picture
-from tests.store import Gateway, Store, environment
+from tests.store import BREAK, Gateway, Store, environment
 
 from dedup import archives, extraction, files, following, images, listing, storage, stores, tables
 from dedup.errors import Outage, Reason, Reject, UsageError
@@ -182,6 +182,14 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(store: Store, gateway: G
     gateway.stand_before(store, lambda number: 503 if number <= 4 else 0.0)
     assert storage.read("s3a://photos/a.png") == (store.folder / "photos" / "a.png").read_bytes()
     assert gateway.refused.total() == 4
+
+
+def test_a_file_whose_bytes_stop_coming_is_asked_for_again(store: Store, gateway: Gateway) -> None:
+    content = bytes(range(256)) * 4000
+    (store.bucket("photos") / "a.png").write_bytes(content)
+    gateway.stand_before(store, lambda _: BREAK if gateway.broken < 2 else 0.0)
+    assert storage.read("s3a://photos/a.png") == content
+    assert gateway.broken == 2
 
 
 def test_a_store_that_stays_away_is_nobody_elses_fault(
