@@ -75,7 +75,7 @@ def main() -> None:
         blocks = spark.range(first, last, 1, -(-(last - first) // _TASK))
         tables.append(blocks.mapInArrow(partial(_draw, lake=lake), ddl(_DRAWN)), location, "features")
         job.say(f"{min(last * BLOCK, lake.rows):,} of {lake.rows:,} rows")
-    replace(made, complete=True, listed=tables.version(location, "images")).save(location)
+    replace(made, complete=True, listed=tables.version(location, *models.LISTED)).save(location)
 
 
 if __name__ == "__main__":

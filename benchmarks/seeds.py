@@ -1,10 +1,10 @@
-"""Which weights made from a seed find most copies? Random kernels beside those of `dedup.contrasts`.
+"""Weights made from a seed: which find most copies, and what int8 does to the features that they give.
 
     python benchmarks/seeds.py --data DIR
 
 DIR holds `photos/`. Every tenth photograph is altered in every way of `dedup.edits`, and each copy hidden alone among
 all photographs, by brute force. Prints a table of docs/quality.md: the share of copies among the first 10 images, by
-the poll, and the micro average precision of all.
+the poll, and the micro average precision of all. And one of docs/tuning.md: features in int8 beside those in float32.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import numpy as np
 from metrics import Lake, hidden
 from numpy.typing import NDArray
 from quality import EVERY, SIDE, photographs, row, say
+from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
-from dedup import contrasts, engines, pixels, ranks, storage, vgg16
+from dedup import contrasts, engines, pixels, ranks, storage, vgg16, vgg16_model, weights
 from dedup.arithmetic import Arithmetic
 from dedup.edits import EDITS
 from dedup.ranks import ALL, METHODS, PLACES, POLL
@@ -65,8 +66,9 @@ WEIGHTS: dict[str, Callable[[], Flat]] = {
     "He-normal": he_normal,
     "He-normal, each kernel of sum 0": balanced,
     "random mixtures of channels, blurred": blurred,
-    "contrasts (`seeded`)": lambda: contrasts.weights(0),
 }
+SEEDED = "contrasts (`seeded`)"
+INT8 = f"{SEEDED}, int8"
 
 
 def main() -> None:
@@ -84,24 +86,57 @@ def main() -> None:
             altered += [pixels.shrunk(edit(image)) for edit in EDITS.values()]
     asked = np.repeat(np.arange(0, len(photos), EVERY), len(EDITS))
     kinds = np.tile(np.array(list(EDITS)), len(altered) // len(EDITS))
-    found = {name: _found(made(), np.stack(plain), np.stack(altered), asked, kinds) for name, made in WEIGHTS.items()}
-    say(row("copies", *WEIGHTS))
-    say(row("---", *["---:"] * len(WEIGHTS)))
+    networks = {name: (made(), Arithmetic("float32")) for name, made in WEIGHTS.items()}
+    seeded = weights.load("seeded")
+    for name, precision in ((SEEDED, "float32"), (INT8, "int8")):
+        networks[name] = (contrasts.weights(0), vgg16_model.Vgg16Model(seeded, precision).arithmetic)
+    vectors = {name: _computed(*network, np.stack(plain), np.stack(altered)) for name, network in networks.items()}
+    found = {name: _found(*both, asked, kinds) for name, both in vectors.items()}
+    say(row("copies", *found))
+    say(row("---", *["---:"] * len(found)))
     for kind in (*EDITS, ALL):
         say(row(kind, *[by_kind[kind] for by_kind, _ in found.values()]))
     for method in METHODS:
         say(row(f"average precision, {method}", *[average[method] for _, average in found.values()]))
+    say()
+    _compare(vectors[SEEDED][0], vectors[INT8][0])
 
 
-def _found(
-    flat: Flat, plain: NDArray[np.uint8], altered: NDArray[np.uint8], asked: NDArray[np.intp], kinds: NDArray[np.str_]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return recall by kind, and average precision by method, as texts."""
-    network = engines.ENGINES["ncnn"].load(flat, Arithmetic("float32"), 32, 2)
+def _compare(exact: Flat, rough: Flat) -> None:
+    """Print what another arithmetic does to features, and to which photographs are nearest, as cosine has it."""
+    others = [cdist(vectors, vectors, "cosine") for vectors in (exact, rough)]
+    for table in others:
+        np.fill_diagonal(table, np.inf)
+    own = np.diag(cdist(exact, rough, "cosine"))
+    nearest = others[0].min(axis=1)
+    first, second = (np.argsort(table, axis=1, kind="stable")[:, :5] for table in others)
+    same = [len(set(left) & set(right)) for left, right in zip(first.tolist(), second.tolist(), strict=True)]
+    say(row(f"{len(exact):,} photographs, int8 beside float32", ""))
+    say(row("---", "---:"))
+    said = ", ".join(f"{value:.1e}" for value in (*np.quantile(own, (0.5, 0.99)), own.max()))
+    say(row("cosine distance between the two features of an image: median, 99 of 100, largest", said))
+    said = f"{np.median(nearest):.1e}, {nearest.min():.1e}"
+    say(row("to compare with: cosine distance to the nearest other photograph, median and smallest", said))
+    say(row("the nearest photograph is the same one", f"{100 * (first[:, 0] == second[:, 0]).mean():.0f} %"))
+    say(row("of the five nearest, the same ones", f"{20 * np.mean(same):.0f} %"))
+
+
+def _computed(
+    flat: Flat, arithmetic: Arithmetic, plain: NDArray[np.uint8], altered: NDArray[np.uint8]
+) -> tuple[Flat, Flat]:
+    """Return the features of photographs and of copies."""
+    network = engines.ENGINES["ncnn"].load(flat, arithmetic, 32, 2)
     vectors, copies = (
         np.concatenate([network(some) for some in tqdm(np.array_split(pictures, 40), desc="compute")])
         for pictures in (plain, altered)
     )
+    return vectors, copies
+
+
+def _found(
+    vectors: Flat, copies: Flat, asked: NDArray[np.intp], kinds: NDArray[np.str_]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return recall by kind, and average precision by method, as texts."""
     _, equal = np.unique(vectors, axis=0, return_inverse=True)
     lake = Lake(vectors, asked, copies, kinds, equal, np.arange(len(vectors)))
     others, mine = hidden(lake, 3.0)

@@ -59,17 +59,17 @@ def parsed() -> argparse.Namespace:
         help="of DeDup and TensorFlow in extract (default: float32 int8; each takes some gigabytes of memory)",
     )
     sizes = {
-        "images": (512, "of extract"),
+        "images": (1_536, "of extract"),
         "keras-images": (16, "of them one by one in Keras"),
         "rows": (92_424, "of the table that is queried"),
         "queries": (100, "of the row queries"),
         "slow-queries": (6, "of them under Lp in faiss, whose time is scaled"),
         "pairs-rounds": (1, "of the row pairs"),
-        "imagededup-rows": (50_000, "up to which imagededup, which holds all pairs in memory, looks for them"),
+        "imagededup-rows": (45_000, "up to which imagededup, which holds all pairs in memory, looks for them"),
     }
     for name, (default, what) in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default:,})")
-    tables = {"pairs-rows": ([5_000, 20_000, 50_000, 92_424], "pairs"), "memory-rows": ([20_000, 92_424], "memory")}
+    tables = {"pairs-rows": ([5_000, 20_000, 45_000, 92_424], "pairs"), "memory-rows": ([20_000, 92_424], "memory")}
     for name, (several, row) in tables.items():
         what = f"sizes of the tables of the row {row} (default: {' '.join(map(str, several))})"
         parser.add_argument(f"--{name}", type=int, nargs="+", default=several, metavar="N", help=what)

@@ -191,7 +191,7 @@ def _extract(
     for name in ("images", "rejects"):
         tables.tidy(location, name)
     claim.require()
-    listed = tables.version(location, "images")
+    listed = tables.version(location, *models.LISTED)
     replace(made, complete=True, stale=counted.stale, parts=left, listed=listed).save(location)
     if merged:  # now that no reader who comes looks for them
         claim.require()

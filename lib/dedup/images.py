@@ -127,9 +127,10 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
             rounds.held(_gone(found, table, source.covers())) as gone,
         ):
             with progress.step(spark, "ingest: find what is new"):
-                changes, others = _changes(found, todo, gone, unread(spark, table))
+                fresh = not any(tables.exists(table, name) for name in ("images", "rejects"))
+                changes, others = (_NO_CHANGES, 0) if fresh else _changes(found, todo, gone, unread(spark, table))
                 counts = rounds.counted(todo)
-                if not counts and not others and is_finished(table):
+                if not fresh and not counts and not others and is_finished(table):
                     standing = _by_reason(found.where("reason is not null"))
                     return Ingested(total, 0, total - standing.total(), standing.total(), reasons=dict(standing))
             notes.write(table, _UNFINISHED, b"")
@@ -240,6 +241,10 @@ def _gone(listed: DataFrame, table: str, covers: Callable[[str], bool]) -> DataF
     closed = listed.where("stage = 'list'").selectExpr("explode(array(path, concat(path, '!'))) AS folder")
     hidden = lacking.selectExpr("path", f"explode({folders}) AS folder").join(closed, "folder", how="left_semi")
     return lacking.join(hidden, "path", how="left_anti")
+
+
+_NO_CHANGES = {"changed": 0, "again": 0, "gone": 0}
+"""Of files that nothing was known of before."""
 
 
 def _changes(listed: DataFrame, todo: DataFrame, gone: DataFrame, unread: DataFrame) -> tuple[dict[str, int], int]:

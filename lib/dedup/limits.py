@@ -30,7 +30,7 @@ LEVEL = 0.95
 """The probability of every interval."""
 
 DUPLICATES = 0.01
-"""How many true pairs an image are expected, where nobody says."""
+"""How many true pairs are expected for each image, where nobody says."""
 
 _ROUNDS = 1000
 _SEED = 0
@@ -243,7 +243,7 @@ def _mean(values: Array) -> Interval:
 
 
 def many_natural(natural: int, copied: int, sample: int, duplicates: float) -> list[str]:
-    """Return a word on natural copies, if more were found than are likely.
+    """Return a note on natural copies, if more were found than are likely.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def many_natural(natural: int, copied: int, sample: int, duplicates: float) -> l
     sample
         All images that were looked at.
     duplicates
-        How many true pairs an image are expected.
+        How many true pairs are expected for each image.
     """
     expected = 2 * duplicates * sample
     if natural <= max(3, 3 * expected):

@@ -187,24 +187,31 @@ def reading(path: str) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        detail = _detail(error)
-        if _SILENT.search(detail) or _SHUT.search(detail) or (_WORDLESS.search(detail) and _bucket_is_shut(path)):
+        if _concerns_all(error):
             raise refused(path, error) from error
+        if _WORDLESS.search(_detail(error)):
+            _ask_of_bucket(path)
         raise reject(error) from error
 
 
-def _bucket_is_shut(path: str) -> bool:
-    """Tell whether a store says of a file's bucket, too, that it does not take the question, and not why.
+def _concerns_all(error: Exception) -> bool:
+    """Tell whether a store would say the same of every file."""
+    detail = _detail(error)
+    return _SILENT.search(detail) is not None or _SHUT.search(detail) is not None
 
-    What is asked about an object, without its bytes, is answered without a word. So a key that is no more, or a token
-    that has expired, reads like an object that is another's; but of that one's bucket the store does speak.
+
+def _ask_of_bucket(path: str) -> None:
+    """Make sure that a store, which refused a file without a word, does not refuse its bucket as well.
+
+    What is asked about an object, without its bytes, is answered so. A key that is no more, or a token that has
+    expired, then reads like an object that is another's; but the bucket of that one may be asked about.
     """
     where, name = locate(path)
     try:
         where.get_file_info(name.partition("/")[0])
     except FAILURES as error:
-        return _WORDLESS.search(_detail(error)) is not None
-    return False
+        if _concerns_all(error) or _WORDLESS.search(_detail(error)):
+            raise refused(path, error) from error
 
 
 @contextmanager

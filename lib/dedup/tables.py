@@ -171,9 +171,10 @@ def arriving(spark: SparkSession, location: str, table: str) -> DataFrame:
     return formats.of(location).stream(spark, f"{location}/{table}", _schema(part=T.StringType()))
 
 
-def version(location: str, table: str) -> int:
-    """Return a number that is larger after each time that a table was written than before it."""
-    return formats.of(location).versions(f"{location}/{table}")
+def version(location: str, *names: str) -> int:
+    """Return a number that is larger after each time that one of some tables was written than before it."""
+    form = formats.of(location)
+    return sum(form.versions(f"{location}/{table}") for table in names)
 
 
 def settle(location: str, table: str, parts: set[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -129,14 +130,15 @@ def test_files_that_are_gone_do_not_vote_and_are_not_asked_for(
         answers.ask(spark, answers.Question(location, [str(paths[0])], str(tmp_path / "report")), chosen)
 
 
+@pytest.mark.parametrize("happens", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["gone", "empty"])
 def test_a_file_that_is_gone_does_not_vote_before_the_next_extract(
-    spark: SparkSession, model: Model, tmp_path: Path
+    happens: Callable[[Path], object], spark: SparkSession, model: Model, tmp_path: Path
 ) -> None:
     source, location = tmp_path / "in", str(tmp_path / "features")
     paths = make_images(source, 3)
     images.ingest(spark, str(source), location, keep_bytes=False)
     extraction.extract(spark, location, location, model)
-    paths[0].unlink()
+    happens(paths[0])
     images.ingest(spark, str(source), location, keep_bytes=False)
     question = answers.Question(location, [str(paths[2])], str(tmp_path / "report"))
     rows = answers.ask(spark, question, models.choose(location, None, None)).rows[str(paths[2])]
