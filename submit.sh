@@ -220,7 +220,7 @@ add_library() {
   own_jars=${own_jars%,}
 }
 
-# Where a store is, not who may read it: secrets do not belong into options, which other users of a machine can see.
+# Where a store is, and the name of a profile, not what stands in it: secrets do not belong into options, which other users of a machine can see.
 pass_on() {
   local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
   for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION AWS_DEFAULT_REGION AWS_PROFILE DEDUP_LOG; do
@@ -321,7 +321,7 @@ esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
 defaults=()
 hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
-case "$* ${options[*]}" in *s3a://* | *s3://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
+case "$* ${options[*]:-}" in *s3a://* | *s3://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
 case " $* " in
   *" --format delta "* | *" --format=delta "*)
     add_library delta "$delta" "Delta tables" delta-spark

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from synthetic import BLOCK, MODEL, Lake
 
-from dedup import job, models, stores, tables
+from dedup import images, job, models, stores, tables
 from dedup.batches import ddl
 from dedup.rounds import BUCKET_FILES
 
@@ -75,7 +75,7 @@ def main() -> None:
         blocks = spark.range(first, last, 1, -(-(last - first) // _TASK))
         tables.append(blocks.mapInArrow(partial(_draw, lake=lake), ddl(_DRAWN)), location, "features")
         job.say(f"{min(last * BLOCK, lake.rows):,} of {lake.rows:,} rows")
-    replace(made, complete=True, listed=tables.version(location, *models.LISTED)).save(location)
+    replace(made, complete=True, listed=tables.version(location, *images.LISTED)).save(location)
 
 
 if __name__ == "__main__":

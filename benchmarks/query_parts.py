@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from quality import row, say
 from tqdm import tqdm
@@ -92,7 +91,7 @@ def main() -> None:
         nominees = rows.mapInArrow(lambda batches: work(addressed(batches)), results._NOMINATED)
         return results.poll(nominees, results.DEFAULT_TOP, names).collect()
 
-    def nominees(place: int) -> None:
+    def share(place: int) -> None:
         mine = results.Nominees(asked.vectors, top, DEFAULT_P, names)
         hashes = np.array(found[0][place :: serving.cores()], "S64")
         rows = found[1][place :: serving.cores()]
@@ -101,13 +100,8 @@ def main() -> None:
 
     def kernel() -> None:
         with ThreadPoolExecutor(serving.cores()) as pool:
-            list(pool.map(nominees, range(serving.cores())))
+            list(pool.map(share, range(serving.cores())))
 
-    def scan() -> int:
-        batches = ds.dataset(files, format="parquet").to_batches(columns=["sha256", "features"])
-        return sum(len(batch) for batch in batches)
-
-    pa.set_cpu_count(serving.cores())
     parts: dict[str, Callable[[], Any]] = {
         "addresses, taken by tasks in Python": lambda: read(0),
         "and the vectors, read": lambda: read(width),
@@ -115,8 +109,8 @@ def main() -> None:
         "and the poll: a query": lambda: whole().collect(),
         "a query whose tasks are given whole files, without addresses": of_whole_files,
         "listing the files, Spark's plan": plan,
-        "distances and top lists alone, in two threads, vectors in memory": kernel,
-        "a bare scan of the same files": scan,
+        "distances and top lists alone, a thread for each core, vectors in memory": kernel,
+        "a bare scan of the same files": partial(serving.scan, files),
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for number in tqdm(range(options.rounds + 3), desc="rounds"):

@@ -20,7 +20,7 @@ from quality import EVERY, SIDE, photographs, row, say
 from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
-from dedup import contrasts, engines, pixels, ranks, storage, vgg16, vgg16_model, weights
+from dedup import engines, pixels, ranks, storage, vgg16, vgg16_model, weights
 from dedup.arithmetic import Arithmetic
 from dedup.edits import EDITS
 from dedup.ranks import ALL, METHODS, PLACES, POLL
@@ -89,7 +89,7 @@ def main() -> None:
     networks = {name: (made(), Arithmetic("float32")) for name, made in WEIGHTS.items()}
     seeded = weights.load("seeded")
     for name, precision in ((SEEDED, "float32"), (INT8, "int8")):
-        networks[name] = (contrasts.weights(0), vgg16_model.Vgg16Model(seeded, precision).arithmetic)
+        networks[name] = (seeded.flat, vgg16_model.Vgg16Model(seeded, precision).arithmetic)
     vectors = {name: _computed(*network, np.stack(plain), np.stack(altered)) for name, network in networks.items()}
     found = {name: _found(*both, asked, kinds) for name, both in vectors.items()}
     say(row("copies", *found))

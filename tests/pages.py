@@ -1,4 +1,4 @@
-"""What tests of pages share: how a browser reads one, names that must not be obeyed, and a page of deduplication."""
+"""What tests of pages share: how a browser reads one, names that must not be obeyed, a deduplication, an evaluation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from dedup import ranks
 from dedup.distances import METRICS
+from dedup.edits import EDITS
+from dedup.evaluation import Evaluated
+from dedup.ranks import Copies, Others
 from dedup.report import (
     Band,
     Deduplication,
@@ -33,6 +39,7 @@ HOSTILE = [
     "</title></style></section>.jpg",
     "javascript:alert(1)",
 ]
+IMAGES = 30  # that an evaluation has asked for
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
 
 
@@ -125,6 +132,34 @@ def deduplication(name: str = "name", picture: str | None = PIXEL, **more: Any) 
         gallery=gallery,
     )
     return replace(made, **more)
+
+
+def evaluated() -> Evaluated:
+    """Return what comes of invented distances: copies from 0 up, different images from 1 up."""
+    random = np.random.default_rng(1)
+    near = 1 + np.sort(random.random((IMAGES, 40, 1)), axis=1) + random.random((IMAGES, 40, len(METRICS))) / 10
+    named, copied = np.ones(near.shape, bool), np.zeros(near.shape[:2], bool)
+    others = Others.around(near, named, copied, whole=False, group=np.arange(IMAGES))
+    image = np.repeat(np.arange(IMAGES), len(EDITS))
+    distance = random.random((len(image), len(METRICS))) * np.tile(np.arange(len(EDITS)), IMAGES)[:, None] / 5
+    hidden = Copies(image, np.tile(np.array(list(EDITS)), IMAGES), distance)
+    recall = ranks.recall(others, hidden)
+    return Evaluated(
+        model="<script>model</script>",
+        views=8,
+        images=900,
+        originals=32,
+        unread=2,
+        natural=5,
+        recall=recall,
+        best=ranks.best(recall),
+        gain=ranks.gain(others, hidden, ranks.best(recall)),
+        curves=ranks.curves(others, hidden),
+        agreement=ranks.agreement(others),
+        copies={kind: len(hidden.of(kind).kind) for kind in hidden.kinds},
+        notes=["a <b>note</b>"],
+        page="/out/evaluation.html",
+    )
 
 
 def row(rank: int, sha256: str, paths: list[str], votes: int, **places: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from dedup import delivery, extraction, images, tables
 from dedup.distances import METRICS, distances
 from dedup.extraction import Extracted
-from dedup.images import Ingested
+from dedup.images import LISTED, Ingested
 from dedup.model import Model
 from dedup.models import Made
 from dedup.thresholds import Thresholds
@@ -206,5 +206,6 @@ def store(
     for name, rows in (("images", images), ("features", described), ("rejects", bad)):
         tables.replace(spark.createDataFrame(rows, tables.SCHEMAS[name]).coalesce(1), location, name)
         tables.tidy(location, name)
+    listed = tables.version(location, *LISTED)
     for model in models:
-        Made(model, f"weights of {model}", "float32", (), complete=True).save(location)
+        Made(model, f"weights of {model}", "float32", (), complete=True, listed=listed).save(location)

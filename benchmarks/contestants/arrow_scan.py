@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.dataset as ds
 import serving
 
 
@@ -15,20 +14,13 @@ def prepare() -> tuple[serving.Run, serving.Judge]:
     parser = serving.parser()
     parser.add_argument("--lake", type=Path, required=True)
     options = parser.parse_args()
-    pa.set_cpu_count(serving.cores())
-    files = ds.dataset(serving.parquet(options.lake), format="parquet")
-
-    def run() -> tuple[int, int]:
-        rows = size = 0
-        for batch in files.to_batches(columns=["sha256", "features"]):
-            rows, size = rows + len(batch), size + batch.nbytes
-        return rows, size
+    files = serving.parquet(options.lake)
 
     def judge(result: Any) -> dict[str, Any]:
         rows, size = result
         return {"count": rows, "check": size}
 
-    return run, judge
+    return partial(serving.scan, files), judge
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
@@ -106,6 +107,15 @@ def vectors(lake: Path) -> tuple[list[str], NDArray[np.float32]]:
             found[len(hashes) : len(hashes) + len(rows)] = np.frombuffer(b"".join(rows), "<f4").reshape(-1, WIDTH)
             hashes += batch.column("sha256").to_pylist()
     return hashes, found
+
+
+def scan(files: list[str]) -> tuple[int, int]:
+    """Read the hashes and vectors of Parquet files on all cores, and compute nothing; return rows and bytes."""
+    pa.set_cpu_count(cores())
+    rows = size = 0
+    for batch in ds.dataset(files, format="parquet").to_batches(columns=["sha256", "features"]):
+        rows, size = rows + len(batch), size + batch.nbytes
+    return rows, size
 
 
 def asked(found: NDArray[np.float32], queries: int) -> NDArray[np.float32]:

@@ -160,7 +160,8 @@ def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hi
         raise UsageError("none of the images of the sample can be read: give the table that has them by --table")
     measured = Measured(sample.images, sample.distance[read], sample.named[read], altered[read])
     natural = limits.natural(measured)
-    many = limits.many_natural(int(natural.sum()), int(natural.any(axis=1).sum()), len(natural), limits.DUPLICATES)
+    copied = int(natural.any(axis=1).sum())
+    so = "fewer copies are found than is said"
     count, edits = measured.copies.shape[:2]
     image, kind = np.repeat(np.arange(count), edits), np.tile(np.array(list(EDITS)), count)
     return _Hidden(
@@ -170,7 +171,7 @@ def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hi
         originals=len(read),
         unread=int((~read).sum()),
         natural=int(natural.sum()),
-        notes=[f"{note} If they are different images, fewer copies are found than is said." for note in many],
+        notes=limits.many_natural(int(natural.sum()), copied, len(natural), limits.DUPLICATES, so),
     )
 
 
@@ -181,14 +182,13 @@ def _labelled(spark: SparkSession, wish: Wish, made: Made, network: Callable[[],
     with progress.step(spark, "evaluate: labels"):
         found = labels.known(spark, location, made, labels.read(wish.labels), f"--labels {wish.labels}")
         group = found.groups
-        names = sorted(group)
-        originals = sorted(set(found.query.tolist()))
+        originals, duplicates = sorted(set(found.query.tolist())), sorted(set(found.duplicate.tolist()))
         files = [Query(sha256, sha256, file=found.files[sha256]) for sha256 in originals]
         asked = queries.vectors(spark, location, files, made, network, wish.views)
-        others = neighbours.known(spark, location, made, names).vectors
-        ends = np.searchsorted(originals, found.query), np.searchsorted(names, found.duplicate)
-        distance = _nearest(asked, ends[0], others, ends[1], wish.p)
-    sample = neighbours.around(spark, location, made, asked, names, wish.p, "evaluate")
+        vectors = neighbours.known(spark, location, made, duplicates).vectors
+        query, duplicate = np.searchsorted(originals, found.query), np.searchsorted(duplicates, found.duplicate)
+        distance = _nearest(asked, query, vectors, duplicate, wish.p)
+    sample = neighbours.around(spark, location, made, asked, sorted(group), wish.p, "evaluate")
     own = np.array([group[name] for name in originals])
     theirs = np.array([group.get(name.decode(), -1) for name in sample.other.ravel().tolist()])
     copied = (theirs.reshape(sample.other.shape) == own[:, None]) | (sample.distance[:, :, 0] == 0)
@@ -199,7 +199,7 @@ def _labelled(spark: SparkSession, wish: Wish, made: Made, network: Callable[[],
         notes.append(f"{found.equal:,} labelled pairs were left out: their bytes are equal.")
     return _Hidden(
         Others.around(sample.distance, sample.named, copied, sample.whole, own),
-        Copies(np.searchsorted(originals, found.query), found.relation, distance),
+        Copies(query, found.relation, distance),
         sample.images,
         originals=len(originals),
         unread=0,

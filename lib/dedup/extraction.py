@@ -165,7 +165,7 @@ def _extract(
 ) -> Extracted:
     made = models.started(model, location)
     made.save(location)
-    tables.sweep(location, "features", "images", "rejects")
+    tables.sweep(location, "features", *images.LISTED)
     with (
         rounds.held(images.inventory(spark, table)) as files,
         rounds.held(images.unread(spark, table)) as unread,
@@ -188,10 +188,10 @@ def _extract(
                 if counted.copies:
                     raise RuntimeError(f"{counted.copies} rows of contents that have one already: run extract again")
     left, merged = _merge(spark, location, model.id, counted.parts, claim)
-    for name in ("images", "rejects"):
+    for name in images.LISTED:
         tables.tidy(location, name)
     claim.require()
-    listed = tables.version(location, *models.LISTED)
+    listed = tables.version(location, *images.LISTED)
     replace(made, complete=True, stale=counted.stale, parts=left, listed=listed).save(location)
     if merged:  # now that no reader who comes looks for them
         claim.require()

@@ -203,7 +203,7 @@ def complete(spark: SparkSession, location: str, made: Made) -> DataFrame:
 def live(spark: SparkSession, location: str, made: Made) -> DataFrame:
     """Return the rows of a table of features that one model made, of contents that some file has now."""
     rows = complete(spark, location, made)
-    if made.stale or made.listed != tables.version(location, *models.LISTED):  # files may have gone since
+    if made.stale or made.listed != tables.version(location, *images.LISTED):  # files may have gone since
         gone = rows.select("sha256").join(images.inventory(spark, location), "sha256", how="left_anti")
         rows = rows.join(F.broadcast(gone), "sha256", how="left_anti")
     return rows

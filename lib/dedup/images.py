@@ -116,7 +116,7 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
     claim
         Of this run on the location.
     """
-    tables.sweep(table, "images", "rejects")
+    tables.sweep(table, *LISTED)
     with source.listed(spark) as found:
         with progress.step(spark, "ingest: list"):
             total = found.count()
@@ -127,7 +127,7 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
             rounds.held(_gone(found, table, source.covers())) as gone,
         ):
             with progress.step(spark, "ingest: find what is new"):
-                fresh = not any(tables.exists(table, name) for name in ("images", "rejects"))
+                fresh = not any(tables.exists(table, name) for name in LISTED)
                 changes, others = (_NO_CHANGES, 0) if fresh else _changes(found, todo, gone, unread(spark, table))
                 counts = rounds.counted(todo)
                 if not fresh and not counts and not others and is_finished(table):
@@ -151,6 +151,9 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
         tables.tidy(table, "rejects")
     return Ingested(total, count, kept, sum(reasons.values()), failed, reasons=reasons, **changes)
 
+
+LISTED = ("images", "rejects")
+"""The tables that say which files there are."""
 
 _UNFINISHED = "_unfinished"
 """The note that is there while an ingest has not come to its end, or the extract that it is a part of."""

@@ -242,7 +242,7 @@ def _mean(values: Array) -> Interval:
     return Interval(float(values.mean()), *tails.between(again, LEVEL))
 
 
-def many_natural(natural: int, copied: int, sample: int, duplicates: float) -> list[str]:
+def many_natural(natural: int, copied: int, sample: int, duplicates: float, so: str) -> list[str]:
     """Return a note on natural copies, if more were found than are likely.
 
     Parameters
@@ -255,21 +255,24 @@ def many_natural(natural: int, copied: int, sample: int, duplicates: float) -> l
         All images that were looked at.
     duplicates
         How many true pairs are expected for each image.
+    so
+        What it means if these are different images.
     """
     expected = 2 * duplicates * sample
     if natural <= max(3, 3 * expected):
         return []
     return [
         f"{copied:,} of {sample:,} images have {natural:,} neighbours as near as their own mild copies; at "
-        f"{duplicates:g} true pairs an image about {expected:.0f} were expected. They were taken for natural copies."
+        f"{duplicates:g} true pairs an image about {expected:.0f} were expected. They were taken for natural copies. "
+        f"If they are different images, {so}."
     ]
 
 
 def notes(calibration: Calibration) -> Sequence[str]:
     """Return what a reader must know before trusting the thresholds."""
     sample = f"{calibration.sample:,}"
-    found = many_natural(calibration.natural, calibration.copied, calibration.sample, calibration.duplicates)
-    found = [f"{note} If they are different images, the thresholds are too wide." for note in found]
+    natural, copied, so = calibration.natural, calibration.copied, "the thresholds are too wide"
+    found = many_natural(natural, copied, calibration.sample, calibration.duplicates, so)
     if calibration.crowded > calibration.sample / 10:
         found.append(
             f"{calibration.crowded:,} of {sample} images were left out: too few of their neighbours are farther than "

@@ -23,9 +23,6 @@ _FOLDER = "_models"
 MOST_PARTS = 4096
 """The parts of a model's features, all of which are noted, beyond which an extract merges small ones."""
 
-LISTED = ("images", "rejects")
-"""The tables that say which files there are."""
-
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -41,7 +38,7 @@ class Made:
     stale: int = 0  #: contents with features that no file has any more
     parts: tuple[str, ...] = ()  #: of the features when an extract came to its end: readers see no others
     recipe: Recipe | None = None  #: of an ONNX file; None where the network is VGG16
-    listed: int = -1  #: the version of the tables LISTED that `stale` is of; -1 where nobody noted it
+    listed: int = -1  #: the version of the tables `images.LISTED` that `stale` is of; -1 where nobody noted it
 
     def check(self, name: str) -> None:
         """Make sure that all is of its kind: anybody may have written the file.

@@ -80,7 +80,11 @@ def draw(
     with _different(spark, location, made, job) as (rows, first, images):
         with progress.step(spark, f"{job}: sample"):
             drawn = [row["sha256"] for row in first.orderBy(F.xxhash64("sha256"), "sha256").limit(size).collect()]
-        asked = seen(drawn) if seen else _known(spark, location, made, drawn, job)
+        if seen:
+            asked = seen(drawn)
+        else:
+            with progress.step(spark, f"{job}: look up"):
+                asked = known(spark, location, made, drawn)
         return _around(asked, rows, images, p, job)
 
 
@@ -126,11 +130,6 @@ def _different(
                 )
             again = codes.join(first, "sha256", how="left_anti").select("sha256")
             yield rows.join(F.broadcast(again), "sha256", how="left_anti"), first, images
-
-
-def _known(spark: SparkSession, location: str, made: Made, sha256: Sequence[str], job: str) -> Queries:
-    with progress.step(spark, f"{job}: look up"):
-        return known(spark, location, made, sha256)
 
 
 def known(spark: SparkSession, location: str, made: Made, sha256: Sequence[str]) -> Queries:

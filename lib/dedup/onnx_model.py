@@ -265,8 +265,8 @@ def _messages(message: Any, kind: str) -> Iterator[Any]:
 
     if message.DESCRIPTOR.name == kind:
         yield message
-    for name, value in message.ListFields():
-        if name.message_type is not None:  # weights may be listed number by number
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is not None:  # weights may be listed number by number
             for one in [value] if isinstance(value, Message) else value:
                 yield from _messages(one, kind)
 

@@ -183,7 +183,7 @@ def _share(hit: NDArray[np.bool_], group: Indices) -> Interval:
     groups, first = np.unique(group, return_index=True)
     if len(groups) == len(hit):
         return limits.share(hit)
-    if hit.all() or not hit.any():  # drawn again, all or none would be found for certain: groups are as few as they are
+    if hit.all() or not hit.any():  # drawn again, it would be all or none each time, however few groups there are
         return limits.share(hit[first])
     found = _mean(hit.astype(float), group)
     return found if len(groups) >= _FEW else Interval(found.value, 0.0, 1.0)

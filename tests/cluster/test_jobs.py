@@ -137,7 +137,7 @@ def test_a_job_that_fails_does_not_end_in_0(submit: Submit, images: Path, tmp_pa
     (part.parents[1] / "_SUCCESS").touch()
     (part / "a.parquet").write_bytes(b"PAR1" + bytes(1000) + b"PAR1")
     (part / ".a.parquet.crc").write_bytes(b"crc\0" + (512).to_bytes(4, "big") + bytes(8))  # a disk that forgets
-    Made("m", "seeded", "float32", (), complete=True).save(str(broken))
+    Made("m", "seeded", "float32", (), complete=True, listed=0).save(str(broken))
     asked = str(next(images.rglob("*.png")))
     counted = ("--metrics", f"{tmp_path}/query.json")
     job = submit("query", "--features", str(broken), "--query", asked, *counted, DEDUP_LOG="json")

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.lacking import without
-from tests.pages import deduplication, row
-from tests.unit.test_evaluation_page import evaluated
+from tests.pages import deduplication, evaluated, row
 
 from dedup import evaluation_page
 from dedup.distances import METRICS

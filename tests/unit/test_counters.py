@@ -168,16 +168,18 @@ def test_the_file_says_of_what_a_job_ended(
     assert err.startswith(f"error: {says}")
 
 
-def test_an_error_that_nobody_expected_stays_what_it_is(tmp_path: Path) -> None:
+def test_an_error_that_nobody_expected_is_told_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "counted.json"
 
     def main() -> None:
         begun(file)
         raise ZeroDivisionError("by\nzero")
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit) as ended:
         job.run(main)
+    assert ended.value.code == 1
     assert (told(file)["outcome"], told(file)["error"]) == ("failed", "ZeroDivisionError: by zero")
+    assert "ZeroDivisionError: by\nzero" in capsys.readouterr().err
 
 
 def test_a_job_ends_with_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

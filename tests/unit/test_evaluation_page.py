@@ -8,44 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.pages import Page
+from tests.pages import Page, evaluated
 
-from dedup import drawings, evaluation, evaluation_page, page, ranks
+from dedup import drawings, evaluation, evaluation_page, page
 from dedup.distances import METRICS
 from dedup.edits import EDITS
 from dedup.evaluation import Evaluated
 from dedup.limits import Interval
-from dedup.ranks import PLACES, POLL, Copies, Curve, Others
-
-IMAGES = 30
-
-
-def evaluated() -> Evaluated:
-    """Return what comes of invented distances: copies from 0 up, different images from 1 up."""
-    random = np.random.default_rng(1)
-    near = 1 + np.sort(random.random((IMAGES, 40, 1)), axis=1) + random.random((IMAGES, 40, len(METRICS))) / 10
-    named, copied = np.ones(near.shape, bool), np.zeros(near.shape[:2], bool)
-    others = Others.around(near, named, copied, whole=False, group=np.arange(IMAGES))
-    image = np.repeat(np.arange(IMAGES), len(EDITS))
-    distance = random.random((len(image), len(METRICS))) * np.tile(np.arange(len(EDITS)), IMAGES)[:, None] / 5
-    hidden = Copies(image, np.tile(np.array(list(EDITS)), IMAGES), distance)
-    recall = ranks.recall(others, hidden)
-    return Evaluated(
-        model="<script>model</script>",
-        views=8,
-        images=900,
-        originals=32,
-        unread=2,
-        natural=5,
-        recall=recall,
-        best=ranks.best(recall),
-        gain=ranks.gain(others, hidden, ranks.best(recall)),
-        curves=ranks.curves(others, hidden),
-        agreement=ranks.agreement(others),
-        copies={kind: len(hidden.of(kind).kind) for kind in hidden.kinds},
-        notes=["a <b>note</b>"],
-        page="/out/evaluation.html",
-    )
+from dedup.ranks import PLACES, POLL, Curve
 
 
 @pytest.fixture(scope="module")
