@@ -1,10 +1,11 @@
-"""Weights made from a seed: which find most copies, and what int8 does to the features that they give.
+"""Weights made from a seed: which find most copies, and what short numbers do to the features that they give.
 
     python benchmarks/seeds.py --data DIR
 
 DIR holds `photos/`. Every tenth photograph is altered in every way of `dedup.edits`, and each copy hidden alone among
 all photographs, by brute force. Prints a table of docs/quality.md: the share of copies among the first 10 images, by
-the poll, and the micro average precision of all. And one of docs/tuning.md: features in int8 beside those in float32.
+the poll, and the micro average precision of all. And one of docs/tuning.md: features in
+bfloat16 and int8 beside those in float32.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
 from dedup import engines, pixels, ranks, storage, vgg16, vgg16_model, weights
-from dedup.arithmetic import Arithmetic
+from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.edits import EDITS
 from dedup.ranks import ALL, METHODS, PLACES, POLL
 
@@ -68,7 +69,7 @@ WEIGHTS: dict[str, Callable[[], Flat]] = {
     "random mixtures of channels, blurred": blurred,
 }
 SEEDED = "contrasts (`seeded`)"
-INT8 = f"{SEEDED}, int8"
+SHORT = {precision: f"{SEEDED}, {precision}" for precision in PRECISIONS[1:]}
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def main() -> None:
     kinds = np.tile(np.array(list(EDITS)), len(altered) // len(EDITS))
     networks = {name: (made(), Arithmetic("float32")) for name, made in WEIGHTS.items()}
     seeded = weights.load("seeded")
-    for name, precision in ((SEEDED, "float32"), (INT8, "int8")):
+    for precision, name in ((PRECISIONS[0], SEEDED), *SHORT.items()):
         networks[name] = (seeded.flat, vgg16_model.Vgg16Model(seeded, precision).arithmetic)
     vectors = {name: _computed(*network, np.stack(plain), np.stack(altered)) for name, network in networks.items()}
     found = {name: _found(*both, asked, kinds) for name, both in vectors.items()}
@@ -99,33 +100,46 @@ def main() -> None:
     for method in METHODS:
         say(row(f"average precision, {method}", *[average[method] for _, average in found.values()]))
     say()
-    _compare(vectors[SEEDED][0], vectors[INT8][0])
+    _compare(vectors[SEEDED][0], {precision: vectors[name][0] for precision, name in SHORT.items()})
 
 
-def _compare(exact: Flat, rough: Flat) -> None:
-    """Print what another arithmetic does to features, and to which photographs are nearest, as cosine has it."""
-    others = [cdist(vectors, vectors, "cosine") for vectors in (exact, rough)]
-    for table in others:
-        np.fill_diagonal(table, np.inf)
-    own = np.diag(cdist(exact, rough, "cosine"))
-    nearest = others[0].min(axis=1)
-    first, second = (np.argsort(table, axis=1, kind="stable")[:, :5] for table in others)
-    same = [len(set(left) & set(right)) for left, right in zip(first.tolist(), second.tolist(), strict=True)]
-    say(row(f"{len(exact):,} photographs, int8 beside float32", ""))
-    say(row("---", "---:"))
-    said = ", ".join(f"{value:.1e}" for value in (*np.quantile(own, (0.5, 0.99)), own.max()))
-    say(row("cosine distance between the two features of an image: median, 99 of 100, largest", said))
-    said = f"{np.median(nearest):.1e}, {nearest.min():.1e}"
-    say(row("to compare with: cosine distance to the nearest other photograph, median and smallest", said))
-    say(row("the nearest photograph is the same one", f"{100 * (first[:, 0] == second[:, 0]).mean():.0f} %"))
-    say(row("of the five nearest, the same ones", f"{20 * np.mean(same):.0f} %"))
+def _compare(exact: Flat, rough: dict[str, Flat]) -> None:
+    """Print what other arithmetics do to features, and to which photographs are nearest, as cosine has it."""
+    distances, first = _others(exact)
+    own, nearest, five = [], [], []
+    for vectors in rough.values():
+        apart = np.diag(cdist(exact, vectors, "cosine"))
+        own.append(", ".join(f"{value:.1e}" for value in (*np.quantile(apart, (0.5, 0.99)), apart.max())))
+        _, second = _others(vectors)
+        nearest.append(f"{100 * (first[:, 0] == second[:, 0]).mean():.0f} %")
+        same = [len(set(left) & set(right)) for left, right in zip(first.tolist(), second.tolist(), strict=True)]
+        five.append(f"{20 * np.mean(same):.0f} %")
+    say(row(f"{len(exact):,} photographs, beside float32", *rough))
+    say(row("---", *["---:"] * len(rough)))
+    say(row("cosine distance between the two features of an image: median, 99 of 100, largest", *own))
+    said = f"{np.median(distances):.1e}, {distances.min():.1e}"
+    say(
+        row(
+            "to compare with: cosine distance to the nearest other photograph, median and smallest",
+            *[said] * len(rough),
+        )
+    )
+    say(row("the nearest photograph is the same one", *nearest))
+    say(row("of the five nearest, the same ones", *five))
+
+
+def _others(vectors: Flat) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return for each row the distance to the nearest other one, and the five nearest."""
+    table = cdist(vectors, vectors, "cosine")
+    np.fill_diagonal(table, np.inf)
+    return table.min(axis=1), np.argsort(table, axis=1, kind="stable")[:, :5]
 
 
 def _computed(
     flat: Flat, arithmetic: Arithmetic, plain: NDArray[np.uint8], altered: NDArray[np.uint8]
 ) -> tuple[Flat, Flat]:
     """Return the features of photographs and of copies."""
-    network = engines.ENGINES["ncnn"].load(flat, arithmetic, 32, 2)
+    network = engines.on_cpu(arithmetic).load(flat, arithmetic, 32, 2)
     vectors, copies = (
         np.concatenate([network(some) for some in tqdm(np.array_split(pictures, 40), desc="compute")])
         for pictures in (plain, altered)

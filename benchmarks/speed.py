@@ -32,7 +32,7 @@ from dedup import job  # noqa: E402 - the library is beside this file, not insta
 from dedup.arithmetic import PRECISIONS  # noqa: E402 - as above
 
 PACKAGES = (
-    *("pyspark", "ncnn", "tensorflow", "keras", "numpy", "numba", "pyarrow", "pandas", "pillow", "scipy"),
+    *("pyspark", "ncnn", "openvino", "tensorflow", "keras", "numpy", "numba", "pyarrow", "pandas", "pillow", "scipy"),
     *("imagededup", "torch", "torchvision", "faiss-cpu"),
 )
 
@@ -55,8 +55,8 @@ def parsed() -> argparse.Namespace:
         "--precisions",
         nargs="+",
         choices=PRECISIONS,
-        default=["float32", "int8"],
-        help="of DeDup and TensorFlow in extract (default: float32 int8; each takes some gigabytes of memory)",
+        default=PRECISIONS,
+        help="of DeDup and TensorFlow in extract (default: all; each takes some gigabytes of memory)",
     )
     sizes = {
         "images": (1_536, "of extract"),

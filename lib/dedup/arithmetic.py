@@ -8,6 +8,8 @@ from dataclasses import dataclass
 PRECISIONS = ("float32", "bfloat16", "int8")
 """The names of all precisions, the default first."""
 
+_DIVIDED = "in 255 steps from 0"  # how int8 divides ranges: other ways are other models
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -23,4 +25,4 @@ class Arithmetic:
     def __str__(self) -> str:
         if not self.ranges:
             return self.precision
-        return f"{self.precision}.{hashlib.sha256(repr(self.ranges).encode()).hexdigest()[:6]}"
+        return f"{self.precision}.{hashlib.sha256(f'{_DIVIDED} {self.ranges}'.encode()).hexdigest()[:6]}"

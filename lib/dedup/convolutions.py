@@ -1,7 +1,6 @@
-"""VGG16's convolutions in ncnn, with as few multiplications as Winograd found, in float32, bfloat16 or int8.
+"""VGG16's convolutions in ncnn, with as few multiplications as Winograd found, in float32 or bfloat16.
 
-Sources: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv 1509.09308); for int8, symmetric, with
-a scale for each output of a kernel, Krishnamoorthi, Quantizing deep convolutional networks (arXiv 1806.08342).
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv 1509.09308).
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,22 +18,34 @@ from dedup import vgg16
 from dedup.arithmetic import Arithmetic
 from dedup.errors import UsageError
 
-LAST = "block5_pool"
-"""The layer whose output goes to the dense ones."""
+Convolve = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From a picture, uint8 (224, 224, 3) in RGB, to the last block's output, float32 (7 * 7 * 512,), channels last."""
 
 
-def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> Any:
-    """Return ncnn's network of all layers before the dense ones.
+def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> Convolve:
+    """Return what computes all layers before the dense ones.
 
     Parameters
     ----------
     flat
         The weights, shape (vgg16.SIZE,). They are copied.
     arithmetic
-        What is computed in.
+        What is computed in: not int8.
     threads
-        How many to compute with.
+        How many to compute with. The result is the same.
     """
+    net = _net(flat, arithmetic, threads)
+
+    def convolve(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (found,) = _outputs(net, picture, ["block5_pool"])
+        # ncnn has channels first, the weights have them last.
+        flattened: NDArray[np.float32] = found.transpose(1, 2, 0).reshape(-1)
+        return flattened
+
+    return convolve
+
+
+def _net(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> Any:
     import ncnn
 
     net = ncnn.Net()
@@ -45,34 +56,14 @@ def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "convolutions")
         with open(path, "wb") as file:
-            _write(flat, arithmetic, file)
-        if net.load_param_mem(_graph(arithmetic)) or net.load_model(path):
+            _write(flat, file)
+        if net.load_param_mem(_graph()) or net.load_model(path):
             raise RuntimeError("ncnn does not take the network")
     return net
 
 
-def outputs(net: Any, pixels: NDArray[np.uint8], names: list[str]) -> Iterator[NDArray[np.float32]]:
-    """Compute the network of a picture.
-
-    Parameters
-    ----------
-    net
-        What `network` returned.
-    pixels
-        The picture, uint8 (224, 224, 3) in RGB, C order.
-    names
-        Layers, in their order.
-
-    Yields
-    ------
-    ndarray
-        What each of them gives, float32 (channels, height, width).
-
-    Raises
-    ------
-    RuntimeError
-        If ncnn fails.
-    """
+def _outputs(net: Any, pixels: NDArray[np.uint8], names: list[str]) -> Iterator[NDArray[np.float32]]:
+    """Compute what layers, named in their order, give for a picture in C order: float32 (channels, height, width)."""
     import ncnn
 
     given = ncnn.Mat.from_pixels(pixels, ncnn.Mat.PixelType.PIXEL_RGB2BGR, *pixels.shape[1::-1])
@@ -97,63 +88,37 @@ def _inputs() -> dict[str, str]:
     return found
 
 
-def _after() -> dict[str, str]:
-    """Return the convolution that takes in the output of another as it is, by the name of the other."""
-    return {layer: name for name, layer in _inputs().items() if "conv" in layer}
-
-
 def _pool(convolution: str) -> str:
     return convolution.partition("_")[0] + "_pool"
 
 
-def _graph(arithmetic: Arithmetic) -> str:
+def _graph() -> str:
     """Return the convolutions and poolings in ncnn's language: kind, name, one input and one output of each layer.
 
     Of a convolution, 0 is the number of outputs, 1 and 11 are the kernel's sides, 4 is the padding, 5 says that it has
-    a bias, 6 counts the kernel's numbers, 8 asks for int8 (1, or 101 where the output is int8 too), 9 for a rectifier;
-    of a pooling, 0 asks for the largest, 1 is the side, 2 the stride.
+    a bias, 6 counts the kernel's numbers, 9 asks for a rectifier; of a pooling, 0 asks for the largest, 1 is the side,
+    2 the stride.
     """
     lines = ["Input pixels 0 1 pixels"]
-    inputs, after = _inputs(), _after()
+    inputs = _inputs()
     for block in vgg16.BLOCKS:
         for name, (inside, outside) in block.items():
             size = 3 * 3 * inside * outside
-            int8 = 0 if not arithmetic.ranges else 101 if name in after else 1
-            options = f"0={outside} 1=3 11=3 4=1 5=1 6={size} 8={int8} 9=1"
+            options = f"0={outside} 1=3 11=3 4=1 5=1 6={size} 9=1"
             lines.append(f"Convolution {name} 1 1 {inputs[name]} {name} {options}")
         lines.append(f"Pooling {_pool(name)} 1 1 {name} {_pool(name)} 0=0 1=2 2=2")
     return "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines, ""])
 
 
-_INT8 = 127
-_MARK = {"float32": bytes(4), "int8": (0x000D4B38).to_bytes(4, "little")}
+_FLOAT32 = bytes(4)  # what stands before numbers of this kind
 
 
-def _write(flat: NDArray[np.float32], arithmetic: Arithmetic, file: BinaryIO) -> None:
-    """Write convolutions as ncnn reads them: what kind of numbers, the kernel with its outputs first, the bias.
-
-    Of int8, there follow the numbers that kernel, input and output are multiplied by.
-    """
+def _write(flat: NDArray[np.float32], file: BinaryIO) -> None:
+    """Write convolutions as ncnn reads them: what kind of numbers, the kernel with its outputs first, the bias."""
     tensors = vgg16.tensors(flat)
-    scales = {name: _INT8 / most for name, most in zip(_inputs(), arithmetic.ranges, strict=bool(arithmetic.ranges))}
-    after = _after()
     for name in _inputs():
         kernel, bias = tensors[name, "kernel"].transpose(3, 2, 0, 1), tensors[name, "bias"]
-        if name in scales:
-            whole, scale = _whole(kernel)
-            file.write(_MARK["int8"] + whole.tobytes() + bytes(-whole.size % 4) + bias.tobytes())
-            file.write(scale.tobytes() + np.float32(scales[name]).tobytes())
-            if name in after:
-                file.write(np.float32(scales[after[name]]).tobytes())
-        else:
-            file.write(_MARK["float32"] + np.ascontiguousarray(kernel).tobytes() + bias.tobytes())
-
-
-def _whole(kernel: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return a kernel in whole numbers, and what each of its outputs was multiplied by: as much as it can bear."""
-    most = np.abs(kernel).max(axis=(1, 2, 3))
-    scale = _INT8 / np.where(most > 0, most, 1)
-    return np.rint(kernel * scale[:, None, None, None]).astype(np.int8), scale.astype(np.float32)
+        file.write(_FLOAT32 + np.ascontiguousarray(kernel).tobytes() + bias.tobytes())
 
 
 def ranges(flat: NDArray[np.float32], pictures: Iterable[NDArray[np.uint8]]) -> tuple[float, ...]:
@@ -177,9 +142,9 @@ def ranges(flat: NDArray[np.float32], pictures: Iterable[NDArray[np.uint8]]) -> 
     UsageError
         If activations are not finite.
     """
-    net = network(flat, Arithmetic("float32"), len(os.sched_getaffinity(0)))
+    net = _net(flat, Arithmetic("float32"), len(os.sched_getaffinity(0)))
     _, *names = _inputs().values()
-    most = np.max([[found.max() for found in outputs(net, picture, names)] for picture in pictures], axis=0)
+    most = np.max([[found.max() for found in _outputs(net, picture, names)] for picture in pictures], axis=0)
     if not np.isfinite(most).all():
         raise UsageError("these weights give activations that are not finite: int8 cannot stand for them")
     return (255 - min(vgg16.MEANS), *(_rounded_up(float(number)) for number in most))

@@ -1,6 +1,6 @@
-"""What computes VGG16 on a worker: ncnn and BLAS on the cores of a CPU, TensorFlow on a GPU.
+"""What computes VGG16 on a worker: ncnn or OpenVINO, and BLAS, on the cores of a CPU, TensorFlow on a GPU.
 
-Both are given the same flat weights, and agree to some millionths of the largest activation (float32). Which one
+All are given the same flat weights, and in float32 agree to some millionths of the largest activation. Which one
 computed is not told by a model's id, no more than which kind of processor did: docs/tuning.md has the differences.
 """
 
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup import convolutions, vgg16
+from dedup import convolutions, reduced_precision, vgg16
 from dedup.arithmetic import Arithmetic
+from dedup.convolutions import Convolve
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From pixels, uint8 (n, side, side, 3) in RGB, n at least 1, to features, float32 (n, width)."""
@@ -29,30 +30,32 @@ that are mapped from a file are read where they lie as far as possible: workers 
 
 
 def _ncnn(flat: NDArray[np.float32], arithmetic: Arithmetic, batch_size: int, threads: int) -> Predict:
-    """Return what convolves in ncnn, picture by picture, and multiplies by the dense layers in BLAS, batch by batch.
+    """Return what convolves in ncnn, with few multiplications: the fastest in float32."""
+    return _on_cpu(convolutions.network(flat, arithmetic, threads), flat, batch_size)
+
+
+def _openvino(flat: NDArray[np.float32], arithmetic: Arithmetic, batch_size: int, threads: int) -> Predict:
+    """Return what convolves in OpenVINO, in short numbers: the fastest where a processor has instructions for them."""
+    return _on_cpu(reduced_precision.network(flat, arithmetic, threads), flat, batch_size)
+
+
+def _on_cpu(convolve: Convolve, flat: NDArray[np.float32], batch_size: int) -> Predict:
+    """Return what convolves picture by picture, and multiplies by the dense layers in BLAS, batch by batch, in float32.
 
     The dense layers hold nine tenths of the weights and do a hundredth of the work: if they were read for each picture,
     that would take as long as several convolutions.
     """
     from threadpoolctl import threadpool_limits
 
-    net = convolutions.network(flat, arithmetic, threads)
     tensors = vgg16.tensors(flat)
     dense = [(tensors[layer, "kernel"], tensors[layer, "bias"]) for layer in vgg16.DENSE]
     with threadpool_limits(1, "blas"):
         rows = _alike(batch_size)
 
-    def convolved(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the last block's output, shape (7, 7, 512), flat."""
-        (found,) = convolutions.outputs(net, pixels, [convolutions.LAST])
-        # ncnn has channels first, the weights have them last.
-        flattened: NDArray[np.float32] = found.transpose(1, 2, 0).reshape(-1)
-        return flattened
-
     def batch(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         x = np.zeros((batch_size, len(dense[0][0])), np.float32)
         for i, picture in enumerate(pixels):
-            x[i] = convolved(np.ascontiguousarray(picture))
+            x[i] = convolve(np.ascontiguousarray(picture))
         # On one thread: how many there are is another thing that the order of a sum can depend on.
         with threadpool_limits(1, "blas"):
             for kernel, bias in dense:
@@ -153,5 +156,13 @@ class Engine:
 
 
 # Of 32 or 64 pictures in bfloat16, cuDNN takes kernels under which some layers' bits depend on the place in the batch.
-ENGINES = {"ncnn": Engine(_ncnn, 32), "tensorflow": Engine(_tensorflow, 128)}
+ENGINES = {"ncnn": Engine(_ncnn, 32), "openvino": Engine(_openvino, 32), "tensorflow": Engine(_tensorflow, 128)}
 """Every engine of VGG16, by name."""
+
+
+def on_cpu(arithmetic: Arithmetic) -> Engine:
+    """Return the fastest engine on this CPU."""
+    short = arithmetic.precision == "int8" or (
+        arithmetic.precision == "bfloat16" and reduced_precision.multiplies_bfloat16()
+    )
+    return ENGINES["openvino" if short else "ncnn"]

@@ -81,10 +81,10 @@ def network(task: Task) -> engines.Predict:
 
 
 def engine(arithmetic: Arithmetic | Recipe) -> engines.Engine:
-    """Return what this task computes the network with: TensorFlow on the GPUs that Spark gave to it, or else ncnn.
+    """Return what this task computes the network with: TensorFlow on GPUs that Spark gave to it, or what suits its CPU.
 
-    Some clusters give a GPU to every task, whether or not their TensorFlow can use one. int8 is ncnn's alone. What is
-    not VGG16 is ONNX Runtime's.
+    Some clusters give a GPU to every task, whether or not their TensorFlow can use one. int8 is OpenVINO's alone. What
+    is not VGG16 is ONNX Runtime's.
     """
     if isinstance(arithmetic, Recipe):
         return onnx_model.ENGINE
@@ -94,7 +94,7 @@ def engine(arithmetic: Arithmetic | Recipe) -> engines.Engine:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.addresses)  # before TensorFlow looks for them
         if engines.sees_gpus():
             return engines.ENGINES["tensorflow"]
-    return engines.ENGINES["ncnn"]
+    return engines.on_cpu(arithmetic)
 
 
 def cores() -> int:

@@ -107,13 +107,18 @@ def test_only_the_focus_of_a_query_counts(spark: SparkSession, lake: Lake, model
     chosen = Chosen(models.one(lake.features, model.id), lambda: model)
     question = Question(lake.features, [str(tmp_path / "pasted.png")], str(tmp_path / "report"), top=3)
 
-    def ask(focus: Focus) -> list[dict[str, Any]]:
-        return answers.ask(spark, replace(question, focus=focus), chosen).rows[question.asked[0]]
+    def ask(focus: Focus, name: str = "pasted.png") -> list[dict[str, Any]]:
+        asked = replace(question, asked=[str(tmp_path / name)], focus=focus)
+        return [row | {"query": None, "part": None} for row in answers.ask(spark, asked, chosen).rows[asked.asked[0]]]
 
-    for focus in (Focus(on=(box("0,0,.5,1"),)), Focus(off=(box(f"{known.width},0,{known.width},{known.height}"),))):
-        first = ask(focus)[0]
-        assert (first["sha256"], first["votes"]) == (sha256, 5)
-        assert first["euclidean"] == 0, "what counts is that image, pixel by pixel"
+    first = ask(Focus(on=(box("0,0,.5,1"),)))[0]
+    assert (first["sha256"], first["votes"]) == (sha256, 5)
+    assert first["euclidean"] == 0, "what counts is that image, pixel by pixel"
+    pasted.paste(model.neutral, (known.width, 0, *pasted.size))
+    pasted.save(tmp_path / "painted.png")
+    half = box(f"{known.width},0,{known.width},{known.height}")
+    assert ask(Focus(off=(half,))) == ask(Focus(), "painted.png"), "what does not count is painted over, and stays"
+    assert ask(Focus(off=(half,))) != ask(Focus())
     assert all(row["euclidean"] > 0 for row in ask(Focus()))
     assert all(row["euclidean"] > 0 for row in ask(Focus(on=(box("0,0,1,1"),), off=(box("0,0,20,20"),))))
 

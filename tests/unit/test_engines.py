@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -18,12 +19,12 @@ from PIL import Image
 from pyspark.resource import ResourceInformation
 from scipy.spatial import distance as scipy
 
-from dedup import convolutions, engines, features, vgg16, vgg16_model, weights
+from dedup import contrasts, convolutions, engines, features, reduced_precision, vgg16, vgg16_model, weights
 from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.engines import ENGINES
 
 THREADS = 2
-BATCH = {"ncnn": 32, "tensorflow": 2}
+BATCH = {"ncnn": 32, "openvino": 32, "tensorflow": 2}
 """Batch sizes: on a CPU, TensorFlow would take gigabytes for its own."""
 
 
@@ -195,14 +196,115 @@ def test_ranges_are_the_largest_numbers_that_go_into_each_convolution(network: N
         assert most * (1 - 1e-5) <= number <= 1.11 * most
 
 
-def test_int8_is_near_and_the_same_bits_in_any_number_and_on_one_thread(network: Network, int8: Arithmetic) -> None:
-    predict = [ENGINES["ncnn"].load(network.flat, int8, BATCH["ncnn"], threads) for threads in (1, THREADS)]
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_short_numbers_are_near_and_the_same_bits_in_any_number_and_on_one_thread(
+    network: Network, int8: Arithmetic, precision: str
+) -> None:
+    short = int8 if precision == "int8" else Arithmetic(precision)
+    predict = [ENGINES["openvino"].load(network.flat, short, BATCH["openvino"], threads) for threads in (1, THREADS)]
     whole = predict[0](network.pictures)
     assert whole.dtype == np.float32
     for found, expected in zip(whole[:2], network.found["ncnn"][:2], strict=True):  # as the ranges are the first's
-        assert 1e-5 < scipy.cosine(found.astype(np.float64), expected.astype(np.float64)) <= 5e-3
+        assert scipy.cosine(found.astype(np.float64), expected.astype(np.float64)) <= 2e-3
     for again in predict:
         np.testing.assert_array_equal(np.concatenate([again(picture[None]) for picture in network.pictures]), whole)
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A network in int8, with the seeded weights: with random ones, one rounding upwards changes all that follow."""
+
+    flat: NDArray[np.float32]
+    int8: Arithmetic
+    exact: NDArray[np.float32]  #: what it says in float32
+    found: NDArray[np.float32]  #: and in int8
+
+
+@pytest.fixture(scope="module")
+def rounded(network: Network) -> Rounded:
+    flat = contrasts.weights(0)
+    int8 = Arithmetic("int8", convolutions.ranges(flat, network.pictures))
+    exact, found = (
+        ENGINES[name].load(flat, arithmetic, 32, THREADS)(network.pictures)
+        for name, arithmetic in (("ncnn", Arithmetic("float32")), ("openvino", int8))
+    )
+    return Rounded(flat, int8, exact, found)
+
+
+def test_int8_is_a_network_in_float32_whose_numbers_are_rounded(network: Network, rounded: Rounded) -> None:
+    import tensorflow as tf
+
+    tensors, ranges = vgg16.tensors(rounded.flat), iter(rounded.int8.ranges)
+    x = tf.cast(network.pictures, tf.float32)[..., ::-1] - tf.constant(vgg16.MEANS)
+    for block in vgg16.BLOCKS:
+        for name in block:
+            most, kernel = next(ranges), tensors[name, "kernel"]
+            step, least = (most / 127, -most) if name == "block1_conv1" else (most / 255, 0)
+            x = tf.round(tf.clip_by_value(x, least, most) / step) * step
+            scale = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), 1e-30) / 127
+            x = tf.nn.conv2d(x, np.rint(kernel / scale) * scale, strides=1, padding="SAME")
+            x = tf.nn.relu(x + tensors[name, "bias"])
+        x = tf.nn.max_pool2d(x, ksize=2, strides=2, padding="VALID")
+    x = tf.reshape(x, (len(network.pictures), -1))
+    for name in vgg16.DENSE:
+        x = tf.nn.relu(x @ tensors[name, "kernel"] + tensors[name, "bias"])
+    for found, expected, exact in zip(rounded.found, x.numpy(), rounded.exact, strict=True):
+        # Where a sum lies on the edge of two steps, the last bits of a float32 tell which one it becomes.
+        assert scipy.cosine(found, expected) < scipy.cosine(found, exact) / 10
+
+
+def test_int8_does_not_overflow_on_processors_that_add_its_products_in_16_bits(
+    network: Network, rounded: Rounded, tmp_path: Path
+) -> None:
+    rounded.flat.tofile(tmp_path / "weights.f32")
+    np.save(tmp_path / "pictures.npy", network.pictures)
+    script = f"""if True:
+        import sys
+        import numpy as np
+        from dedup import reduced_precision
+        from dedup.arithmetic import Arithmetic
+        from dedup.engines import ENGINES
+        flat = np.memmap(sys.argv[1] + "/weights.f32", dtype="<f4", mode="c")
+        predict = ENGINES["openvino"].load(flat, Arithmetic("int8", {rounded.int8.ranges}), 32, 2)
+        np.save(sys.argv[1] + "/features.npy", predict(np.load(sys.argv[1] + "/pictures.npy")))
+        print(reduced_precision._overflows())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=Path(vgg16.__file__).parents[1],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"},  # what such processors have
+        check=True,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    (tmp_path / "weights.f32").unlink()
+    if platform.machine() == "x86_64":
+        assert done.stdout.strip() == "True", "else this tests nothing"
+    for found, expected, exact in zip(np.load(tmp_path / "features.npy"), rounded.found, rounded.exact, strict=True):
+        assert scipy.cosine(found, expected) < scipy.cosine(expected, exact) / 10
+
+
+def test_openvino_asks_for_nothing_from_the_network(int8: Arithmetic) -> None:
+    """Its package brings another one that counts conversions of models: none is made here."""
+    script = f"""if True:
+        import socket
+        import sys
+        def refuse(*given):
+            raise AssertionError(f"a connection to {{given}}")
+        sys.addaudithook(lambda event, given: refuse(event, given) if event.startswith("socket.connect") else None)
+        import numpy as np
+        from dedup import reduced_precision, vgg16
+        from dedup.arithmetic import Arithmetic
+        flat = np.zeros(vgg16.SIZE, np.float32)
+        convolve = reduced_precision.network(flat, Arithmetic("int8", {int8.ranges}), 1)
+        print(convolve(np.zeros((224, 224, 3), np.uint8)).shape)
+    """
+    lib = Path(vgg16.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=lib, check=True, timeout=300, capture_output=True, text=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("(25088,)", "")
 
 
 def test_the_id_of_a_model_in_int8_names_its_ranges(network: Network) -> None:
@@ -212,6 +314,14 @@ def test_the_id_of_a_model_in_int8_names_its_ranges(network: Network) -> None:
     assert re.fullmatch(rf"vgg16-fc2-{some.fingerprint}-int8\.[0-9a-f]{{6}}-bilinear224", ids["int8"])
     assert vgg16_model.Vgg16Model(some, "int8").id == ids["int8"]
     assert str(Arithmetic("int8", (1.0, 2.0))) != str(Arithmetic("int8", (1.0, 2.1)))
+
+
+def test_openvino_computes_what_it_is_fastest_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, name in ((True, "openvino"), (False, "ncnn")):
+        monkeypatch.setattr(reduced_precision, "multiplies_bfloat16", lambda has=has: has)
+        assert engines.on_cpu(Arithmetic("bfloat16")) is ENGINES[name]
+        assert engines.on_cpu(Arithmetic("float32")) is ENGINES["ncnn"]
+        assert engines.on_cpu(Arithmetic("int8", (1.0,))) is ENGINES["openvino"]
 
 
 def test_tensorflow_computes_where_spark_gave_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +336,6 @@ def test_tensorflow_computes_where_spark_gave_a_gpu(monkeypatch: pytest.MonkeyPa
     resources["gpu"] = ResourceInformation("gpu", ["2", "5"])
     monkeypatch.setattr(engines, "sees_gpus", lambda: os.environ["CUDA_VISIBLE_DEVICES"] == "2,5")
     assert features.engine(Arithmetic("float32")) is ENGINES["tensorflow"]
-    assert features.engine(Arithmetic("int8", (1.0,))) is ENGINES["ncnn"]
+    assert features.engine(Arithmetic("int8", (1.0,))) is ENGINES["openvino"]
     monkeypatch.setattr(engines, "sees_gpus", lambda: False)
     assert features.engine(Arithmetic("float32")) is ENGINES["ncnn"]

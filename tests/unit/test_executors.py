@@ -27,7 +27,8 @@ for name in modules:
 import numpy as np
 from dedup import engines, vgg16
 from dedup.arithmetic import Arithmetic
-engines.ENGINES["ncnn"].load(np.zeros(vgg16.SIZE, np.float32), Arithmetic("float32"), 1, 1)
+for name in ("ncnn", "openvino"):
+    engines.ENGINES[name].load(np.zeros(vgg16.SIZE, np.float32), Arithmetic("float32"), 1, 1)
 """
 
 
