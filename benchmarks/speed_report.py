@@ -16,6 +16,7 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 _INK = "#7f7f7f"  # is read on white and on black
 _OURS, _OTHERS = "#2a9d8f", "#b0875a"
+_PRECISE = "DeDup, "  # begins the names of ours, where there are several, in one precision each
 _KINDS = {"JVM": "JVM", "driver's Python": "driver", "Python worker": "worker"}
 
 
@@ -59,20 +60,25 @@ def number(value: float) -> str:
 
 
 def table(comparisons: Sequence[Figures]) -> str:
-    """Return the table of all comparisons in Markdown."""
+    """Return the table of all comparisons in Markdown; where there are several of ours, with the ratio to each."""
     lines = ["| | | median | lowest to highest | times as long as DeDup |", "|---|---|---:|---:|---:|"]
     for comparison in comparisons:
         unit, title = comparison["unit"], comparison["title"]
-        ours = comparison["contestants"][0]
+        first, *others = comparison["contestants"]
+        ours = [first, *(one for one in others if one["name"].startswith(_PRECISE))]
         for contestant in comparison["contestants"]:
             found = values(unit, contestant)
             if found:
-                times = ratio(unit, ours, contestant)
+                times = [ratio(unit, one, contestant) for one in ours]
                 spread = f"{number(min(found))} to {number(max(found))}" if len(found) > 1 else ""
-                cells = [f"{number(median(found))} {unit}", spread, "" if times is None else f"{times:.2f}"]
+                cells = [
+                    f"{number(median(found))} {unit}",
+                    spread,
+                    " · ".join(f"{one:.2f}" for one in times if one is not None),
+                ]
             else:
                 cells = [f"failed: {contestant['error']}".replace("|", "\\|"), "", ""]
-            name = f"**{contestant['name']}**" if contestant is ours else contestant["name"]
+            name = f"**{contestant['name']}**" if contestant in ours else contestant["name"]
             lines.append("| " + " | ".join([title, name, *cells]) + " |")
             title = ""
     return "\n".join(lines) + "\n"

@@ -13,9 +13,9 @@ The modules follow the data, and each imports only what stands before it:
 - from a bucket to vectors: `files` (listed and read), `given` (a table of others), `images` (a bucket becomes a
   table), `digests` (which images are equal), `excess` (what a file makes decoders do), `pixels` (bytes become a
   picture), `arithmetic`, `vgg16`, `convolutions`, `reduced_precision`, `weights`, `photographs`, `engines` (what
-  computes it), `vgg16_model`, `onnx_model` (a network of the user's), `model` (what both are), `models` (which a table has),
-  `features` (the table of vectors), `extraction` (from end to end),
-  `following` (as images arrive), `vectors` (how they are read);
+  computes it), `vgg16_model`, `onnx_model` (a network of the user's), `model` (what both are), `models` (which a
+  table has), `features` (the table of vectors), `extraction` (from end to end), `following` (as images arrive),
+  `vectors` (how they are read);
 - a question: `focus` (what counts of it), `queries`, `results` (the poll), `report` (pages), `answers` (from end to
   end);
 - a calibration: `neighbours` and `copies` (what is measured), `tails` and `limits` (what follows), `choices`

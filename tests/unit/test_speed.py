@@ -80,6 +80,16 @@ def test_a_table_names_each_comparison_once_and_says_what_failed(
     ]
 
 
+def test_of_several_of_ours_each_has_a_ratio_to_all_others() -> None:
+    contestants = [contestant("DeDup, exact", 4.0), contestant("DeDup, rough", 1.0), contestant("slow", 8.0)]
+    comparison = {"row": "extract", "title": "features", "unit": "s", "rounds": 1, "contestants": contestants}
+    assert speed_report.table([comparison]).splitlines()[2:] == [
+        "| features | **DeDup, exact** | 4.00 s |  | 1.00 · 4.00 |",
+        "|  | **DeDup, rough** | 1.00 s |  | 0.25 · 1.00 |",
+        "|  | slow | 8.00 s |  | 2.00 · 8.00 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
