@@ -91,6 +91,9 @@ class Store:
 BREAK = -1.0
 """The fault of an answer that breaks off after half of its bytes."""
 
+Fault = int | float | str
+"""A status, an int, to refuse with; the code of a refusal that says why, with status 403; seconds, a float, to wait."""
+
 
 def none(_: int) -> float:
     """Let every request through at once."""
@@ -119,14 +122,16 @@ class Gateway:
                 with lock:
                     outer.requests += 1
                     found = outer.fault(outer.requests)
-                    if isinstance(found, int):
+                    if isinstance(found, int | str):
                         outer.refused[re.split("[ /]", self.headers.get("User-Agent", ""))[0]] += 1
                     outer.late += isinstance(found, float) and found > 0
                     store = outer.store
-                if isinstance(found, int) or store is None:
-                    self.send_response(found if isinstance(found, int) else 503)
-                    self.send_header("Content-Length", "0")
+                if isinstance(found, int | str) or store is None:
+                    said = f"<Error><Code>{found}</Code></Error>".encode() if isinstance(found, str) else b""
+                    self.send_response(403 if said else found if isinstance(found, int) else 503)
+                    self.send_header("Content-Length", str(len(said)))
                     self.end_headers()
+                    self.wfile.write(b"" if self.command == "HEAD" else said)
                     return
                 time.sleep(max(found, 0.0))
                 try:
@@ -169,7 +174,7 @@ class Gateway:
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def stand_before(self, store: Store | None, fault: Callable[[int], int | float] = none) -> None:
+    def stand_before(self, store: Store | None, fault: Callable[[int], Fault] = none) -> None:
         """Send requests to a store from now on.
 
         Parameters
@@ -177,8 +182,7 @@ class Gateway:
         store
             Where requests go.
         fault
-            Given the number of a request, from 1 up: an HTTP status, an int, to refuse it with; the seconds, a float,
-            that it is held back; or BREAK, where it asks for bytes.
+            Given the number of a request, from 1 up, what becomes of it; BREAK, where it asks for bytes.
         """
         self.store, self.fault = store, fault
         self.refused: Counter[str] = Counter()  #: how often each client was, by what it calls itself

@@ -190,7 +190,7 @@ def reading(path: str) -> Iterator[None]:
         if _concerns_all(error):
             raise refused(path, error) from error
         if _WORDLESS.search(_detail(error)):
-            _ask_of_bucket(path)
+            _ask_around(path)
         raise reject(error) from error
 
 
@@ -200,15 +200,16 @@ def _concerns_all(error: Exception) -> bool:
     return _SILENT.search(detail) is not None or _SHUT.search(detail) is not None
 
 
-def _ask_of_bucket(path: str) -> None:
-    """Make sure that a store, which refused a file without a word, does not refuse its bucket as well.
+def _ask_around(path: str) -> None:
+    """Make sure that a store, which refused a file without a word, does not refuse everything.
 
     What is asked about an object, without its bytes, is answered so. A key that is no more, or a token that has
-    expired, then reads like an object that is another's; but the bucket of that one may be asked about.
+    expired, then reads like an object that is another's. A list has words: it is asked for what lies below the object,
+    which is nothing, and which even those may ask who may list some prefixes only.
     """
     where, name = locate(path)
     try:
-        where.get_file_info(name.partition("/")[0])
+        where.get_file_info(fs.FileSelector(name, allow_not_found=True))
     except FAILURES as error:
         if _concerns_all(error) or _WORDLESS.search(_detail(error)):
             raise refused(path, error) from error

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.archives import tar, zipped
 from tests.samples import make_images, picture
-from tests.store import BREAK, Gateway, Store, environment
+from tests.store import BREAK, Fault, Gateway, Store, environment
 
 from dedup import archives, extraction, files, following, images, listing, storage, stores, tables
 from dedup.errors import Outage, Reason, Reject, UsageError
@@ -148,22 +148,23 @@ def test_what_is_said_of_every_file_rejects_none(
     stores._root.cache_clear()
 
 
+@pytest.mark.parametrize("around", [0.0, "AccessDenied"])
 @pytest.mark.parametrize(("status", "reason"), [(400, Reason.UNREADABLE), (403, Reason.PERMISSION)])
-def test_a_file_that_is_refused_in_a_bucket_that_is_not_is_a_reject(
-    status: int, reason: Reason, store: Store, gateway: Gateway
+def test_a_file_that_is_refused_without_a_word_where_a_list_is_not_is_a_reject(
+    status: int, reason: Reason, around: Fault, store: Store, gateway: Gateway
 ) -> None:
     put(store.bucket("photos"), ("a.png",))
-    gateway.stand_before(store, lambda number: status if number == 1 else 0.0)
+    gateway.stand_before(store, lambda number: status if number == 1 else around)
     with pytest.raises(Reject) as rejected:
         storage.read("s3a://photos/a.png")
     assert rejected.value.reason == reason
     assert gateway.requests == 2
 
 
-@pytest.mark.parametrize("status", [400, 403])
-def test_no_file_is_rejected_where_its_bucket_is_refused_as_well(status: int, store: Store, gateway: Gateway) -> None:
+@pytest.mark.parametrize("around", [400, 403, "ExpiredToken", "InvalidAccessKeyId"])
+def test_no_file_is_rejected_where_a_list_is_refused_as_well(around: Fault, store: Store, gateway: Gateway) -> None:
     put(store.bucket("photos"), ("a.png",))
-    gateway.stand_before(store, lambda _: status)
+    gateway.stand_before(store, lambda number: 403 if number == 1 else around)
     with pytest.raises(UsageError, match=r"^s3a://photos/a\.png: not permitted: do the credentials"):
         storage.read("s3a://photos/a.png")
     assert gateway.requests == 2
