@@ -111,10 +111,15 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
 
 
 @pytest.mark.slow
-def test_tables_in_delta_lie_in_buckets_too(
-    store: Store, on_store: Submit, images: Path, model: Options, local: Path
+def test_tables_in_delta_lie_in_buckets_too_and_a_profile_has_the_keys(
+    store: Store, gateway: Gateway, submit: Submit, images: Path, model: Options, local: Path, tmp_path: Path
 ) -> None:
     need("delta")
+    found_by = environment(gateway.port)
+    keys = [f"{name.lower()} = {found_by.pop(name)}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    profiles = tmp_path / "credentials"
+    profiles.write_text("\n".join(["[lakes]", *keys, ""]))
+    found_by |= {"AWS_PROFILE": "lakes", "AWS_SHARED_CREDENTIALS_FILE": str(profiles)}
     photos, out = store.bucket("some"), store.bucket("delta")
     files = sorted(path for path in images.glob("set 2/*") if path.is_file())[:12]
     for path in files:
@@ -122,7 +127,7 @@ def test_tables_in_delta_lie_in_buckets_too(
     contents = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     def run(*words: str) -> str:
-        return finished(on_store(*words, "--format", "delta"))
+        return finished(submit(*words, "--format", "delta", **found_by))
 
     assert "12 files = 12 in the table" in run("ingest", "--images", "s3a://some", "--table", "s3a://delta/lake")
     features = ("--features", "s3a://delta/features")
