@@ -90,7 +90,10 @@ class Made:
         """What whoever asks must know of the answer, if anything."""
         if self.complete:
             return None
-        return "An extract is at work on these features, or was stopped: they are answered for as they were before it."
+        return (
+            "An extract is at work on these features, or was stopped: they are answered for as they were before it, "
+            "without files that are known to be gone since."
+        )
 
     def save(self, location: str) -> None:
         """Leave the file."""
