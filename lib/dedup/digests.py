@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES, SUBIFD, TiffImageFile
 
-_STRIP = 1 << 18
+_STRIP = 1 << 19
 """The pixels that are hashed at a time: few, so that they stay in the processor's cache, and no image is copied."""
 
 _WITHIN_RGBA = {"1", "L", "P", "LA", "PA", "RGB", "RGBX", "RGBA"}
@@ -62,6 +62,9 @@ def _hashed(image: Image.Image) -> str:
 
 def _strips(image: Image.Image) -> Iterator[Image.Image]:
     rows = max(1, _STRIP // image.width)
+    if rows >= image.height:
+        yield image
+        return
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
 

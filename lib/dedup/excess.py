@@ -22,7 +22,10 @@ MOST_PASSES = 100
 
 _BYTES = frozenset({1, 2, 6, 7})  # kinds of a TIFF's values that stay bytes
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in a scan; others belong to it
-_SCAN, _END = 0xDA, 0xD9
+SCAN = b"\xff\xda"
+"""What each scan of a JPEG begins with; other parts of a file may hold the same bytes."""
+
+_SCAN, _END = SCAN[1], 0xD9
 
 
 def require_few_numbers(content: bytes) -> None:
