@@ -61,9 +61,9 @@ def compute(name: str, arithmetic: Arithmetic, folder: Path, together: Any, answ
 def measured(name: str, arithmetic: Arithmetic, folder: Path) -> tuple[NDArray[np.float32], float, float, float]:
     """Return features, images a second of all processes, and one's peak and own memory in GB."""
     count = len(os.sched_getaffinity(0))
-    together, answers = _SPAWN.Barrier(count), _SPAWN.Queue()
+    together, answers = _SPAWN.Barrier(count, timeout=600), _SPAWN.Queue()
     given = (name, arithmetic, folder, together, answers)
-    processes = [_SPAWN.Process(target=compute, args=given) for _ in range(count)]
+    processes = [_SPAWN.Process(target=compute, args=given, daemon=True) for _ in range(count)]
     for process in processes:
         process.start()
     found = [answers.get(timeout=600) for _ in processes]

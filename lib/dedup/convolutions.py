@@ -32,8 +32,15 @@ def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> 
     arithmetic
         What is computed in: not int8.
     threads
-        How many to compute with. The result is the same.
+        How many to compute with. The result is the same on one as on two.
+
+    Raises
+    ------
+    ValueError
+        If it is int8.
     """
+    if arithmetic.ranges:
+        raise ValueError("ncnn computes no int8 here")
     net = _net(flat, arithmetic, threads)
 
     def convolve(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

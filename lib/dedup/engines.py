@@ -161,7 +161,7 @@ ENGINES = {"ncnn": Engine(_ncnn, 32), "openvino": Engine(_openvino, 32), "tensor
 
 
 def on_cpu(arithmetic: Arithmetic) -> Engine:
-    """Return the fastest engine on this CPU."""
+    """Return what suits this CPU: OpenVINO in int8, and in bfloat16 where it is faster; else ncnn."""
     short = arithmetic.precision == "int8" or (
         arithmetic.precision == "bfloat16" and reduced_precision.multiplies_bfloat16()
     )

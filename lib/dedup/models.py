@@ -273,6 +273,8 @@ def _loaded(made: Made, location: str, source: str | None = None) -> Model:
         return _from_onnx(made, source)
     found = made.network(weights.load(source))
     if found.id != made.model:
+        if f"-{found.weights.fingerprint}-" in made.model:
+            raise UsageError(f"{location}: this release does not compute {made.model} any more: extract anew")
         raise UsageError(
             f"{location} was made with {_named([made])}, but these weights are now {found.weights.fingerprint}: "
             "say with --weights where the others are"

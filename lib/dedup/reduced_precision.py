@@ -6,6 +6,7 @@ Source for int8, with a scale for each output of a kernel: Krishnamoorthi, Quant
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _MOST = 127  # of a kernel in int8, and of the pixels less their means, which ca
 _STEPS = 255  # of what has passed a rectifier and is never negative
 
 
+@cache
 def multiplies_bfloat16() -> bool:
     """Tell whether this processor has matrix units for bfloat16 (Intel's AMX).
 
@@ -40,13 +42,12 @@ def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> 
     arithmetic
         What is computed in.
     threads
-        How many to compute with. The result is the same.
+        How many to compute with. The result is the same on one as on two.
     """
-    import openvino.opset13 as ov
-    from openvino import Type
+    ov = _openvino().opset13
 
-    pixels = ov.parameter([1, 224, 224, 3], Type.u8)
-    x = ov.gather(ov.convert(pixels, Type.f32), np.array([2, 1, 0]), np.array(3))
+    pixels = ov.parameter([1, 224, 224, 3], np.uint8)
+    x = ov.gather(ov.convert(pixels, np.float32), np.array([2, 1, 0]), np.array(3))
     x = ov.transpose(ov.subtract(x, ov.constant(np.array(vgg16.MEANS, np.float32))), np.array([0, 3, 1, 2]))
     tensors, ranges = vgg16.tensors(flat), iter(arithmetic.ranges)
     for block in vgg16.BLOCKS:
@@ -72,10 +73,17 @@ def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> 
     return convolve
 
 
-def _convolution(x: Any, kernel: Any) -> Any:
-    import openvino.opset13 as ov
+def _openvino() -> Any:
+    """Return OpenVINO, without the package by which it tells its makers of each import, from every worker."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # so that importing it fails
+    import openvino
+    import openvino.opset13
 
-    return ov.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    return openvino
+
+
+def _convolution(x: Any, kernel: Any) -> Any:
+    return _openvino().opset13.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
 
 
 def _whole(kernel: NDArray[np.float32]) -> Any:
@@ -84,28 +92,26 @@ def _whole(kernel: NDArray[np.float32]) -> Any:
     They are int8 where the processor adds their products without loss; elsewhere the same numbers are given as float32,
     which is slower, and right.
     """
-    import openvino.opset13 as ov
-    from openvino import Type
+    ov = _openvino().opset13
 
     most = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True)
     scale = np.where(most > 0, most, 1).astype(np.float32) / np.float32(_MOST)
     whole = np.rint(kernel / scale)
     if _overflows():
         return ov.constant(whole * scale)
-    return ov.multiply(ov.convert(ov.constant(whole.astype(np.int8)), Type.f32), ov.constant(scale))
+    return ov.multiply(ov.convert(ov.constant(whole.astype(np.int8)), np.float32), ov.constant(scale))
 
 
 @cache
 def _overflows() -> bool:
     """Tell whether two products of 8 bits overflow where this processor adds them: without VNNI, in 16 bits."""
-    import openvino.opset13 as ov
-    from openvino import Type
+    ov = _openvino().opset13
 
     shape = (16, 16, 3, 3)
-    given = ov.parameter([1, 16, 8, 8], Type.f32)
+    given = ov.parameter([1, 16, 8, 8], np.float32)
     most = np.float32(_STEPS)
     x = ov.fake_quantize(given, np.float32(0), most, np.float32(0), most, _STEPS + 1)
-    kernel = ov.convert(ov.constant(np.full(shape, _MOST, np.int8)), Type.f32)
+    kernel = ov.convert(ov.constant(np.full(shape, _MOST, np.int8)), np.float32)
     x = _convolution(x, ov.multiply(kernel, ov.constant(np.ones((16, 1, 1, 1), np.float32))))
     found = _compiled(x, given, 1, "f32").infer([np.full((1, 16, 8, 8), most)])[0]
     return not np.isclose(found[0, 0, 4, 4], _STEPS * _MOST * np.prod(shape[1:]))
@@ -113,12 +119,12 @@ def _overflows() -> bool:
 
 def _compiled(found: Any, given: Any, threads: int, precision: str) -> Any:
     """Return what infers one thing from another."""
-    import openvino
-
+    openvino = _openvino()
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": precision,
         "NUM_STREAMS": 1,
+        "ENABLE_HYPER_THREADING": True,  # else threads are fewer than asked for, where cores have two
         "ENABLE_CPU_PINNING": False,  # else the workers of a machine would all sit on the same cores
     }
     compiled = openvino.Core().compile_model(openvino.Model([found], [given]), "CPU", options)

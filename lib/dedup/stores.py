@@ -205,7 +205,7 @@ def _ask_around(path: str) -> None:
 
     What is asked about an object, without its bytes, is answered so. A key that is no more, or a token that has
     expired, then reads like an object that is another's. A list has words: it is asked for what lies below the object,
-    which is nothing, and which even those may ask who may list some prefixes only.
+    seldom anything, which even those may ask who may list some prefixes only.
     """
     where, name = locate(path)
     try:

@@ -168,6 +168,9 @@ def test_a_picture_of_more_passes_than_are_worth_it_is_rejected(monkeypatch: pyt
     with pytest.raises(Reject, match="passes over 512 x 512 pixels") as caught:
         decode(content)
     assert caught.value.reason == Reason.TOO_MANY_PIXELS
+    file = io.BytesIO()
+    Image.new("RGB", (512, 512)).save(file, "JPEG", exif=b"Exif\0\0" + excess.SCAN * 99)
+    assert decode(file.getvalue()).width == 512, "bytes that look like scans are none"
 
 
 def test_exif_of_more_than_a_mebibyte_is_not_looked_at() -> None:

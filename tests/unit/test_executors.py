@@ -27,8 +27,9 @@ for name in modules:
 import numpy as np
 from dedup import engines, vgg16
 from dedup.arithmetic import Arithmetic
-for name in ("ncnn", "openvino"):
-    engines.ENGINES[name].load(np.zeros(vgg16.SIZE, np.float32), Arithmetic("float32"), 1, 1)
+flat = np.zeros(vgg16.SIZE, np.float32)
+for arithmetic in (Arithmetic("float32"), Arithmetic("int8", (1.0,) * 13)):
+    engines.on_cpu(arithmetic).load(flat, arithmetic, 1, 1)
 """
 
 
