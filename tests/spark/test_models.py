@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.samples import Lake, make_features, make_images
 
-from dedup import answers, convolutions, extraction, models, photographs, storage, weights
+from dedup import answers, arithmetic, convolutions, extraction, models, photographs, storage, weights
 from dedup.errors import UsageError
 from dedup.vgg16_model import Vgg16Model
 
@@ -96,6 +96,14 @@ def test_ranges_are_found_once_for_a_table(
 
 def test_the_ranges_of_seeded_weights_are_the_same_everywhere(in_int8: tuple[str, Vgg16Model]) -> None:
     assert in_int8[1].id == "vgg16-fc2-3c67b0244122-int8.70aebb-bilinear224"
+
+
+def test_an_int8_that_is_computed_no_more_is_told(
+    in_int8: tuple[str, Vgg16Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arithmetic, "_DIVIDED", "in another way")
+    with pytest.raises(UsageError, match=rf": this release does not compute {in_int8[1].id} any more: extract anew$"):
+        models.choose(in_int8[0], None, None).network()
 
 
 def test_a_package_without_its_photographs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
