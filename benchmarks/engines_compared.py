@@ -12,7 +12,6 @@ import argparse
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -88,10 +87,10 @@ def main() -> None:
         folder = Path(name)
         seeded.flat.tofile(folder / "weights.f32")
         np.save(folder / "pictures.npy", np.stack([pixels.decode(storage.read(str(path))).pixels for path in chosen]))
+        arithmetics = {precision: vgg16_model.Vgg16Model(seeded, precision).arithmetic for _, precision in COMPARED}
         turns = [(both, number) for number in range(options.rounds) for both in COMPARED]
         for (engine, precision), _ in tqdm(turns, desc="compute"):
-            arithmetic = vgg16_model.Vgg16Model(seeded, precision).arithmetic
-            found[engine, precision].append(measured(engine, arithmetic, folder))
+            found[engine, precision].append(measured(engine, arithmetics[precision], folder))
     exact, _, _, _ = found[REFERENCE][0]
     speed = {both: statistics.median(one[1] for one in several) for both, several in found.items()}
     say(row("engine", "images/s", "to TensorFlow", "largest error", "cosine distance: median, largest", "peak", "own"))
@@ -113,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

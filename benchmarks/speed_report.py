@@ -71,11 +71,8 @@ def table(comparisons: Sequence[Figures]) -> str:
             if found:
                 times = [ratio(unit, one, contestant) for one in ours]
                 spread = f"{number(min(found))} to {number(max(found))}" if len(found) > 1 else ""
-                cells = [
-                    f"{number(median(found))} {unit}",
-                    spread,
-                    " · ".join(f"{one:.2f}" for one in times if one is not None),
-                ]
+                shown = " · ".join("" if one is None else f"{one:.2f}" for one in times)
+                cells = [f"{number(median(found))} {unit}", spread, shown]
             else:
                 cells = [f"failed: {contestant['error']}".replace("|", "\\|"), "", ""]
             name = f"**{contestant['name']}**" if contestant in ours else contestant["name"]

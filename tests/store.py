@@ -128,7 +128,8 @@ class Gateway:
                     store = outer.store
                 if isinstance(found, int | str) or store is None:
                     said = f"<Error><Code>{found}</Code></Error>".encode() if isinstance(found, str) else b""
-                    self.send_response(403 if said else found if isinstance(found, int) else 503)
+                    status = found if isinstance(found, int) else 403 if said else 503
+                    self.send_response(status)
                     self.send_header("Content-Length", str(len(said)))
                     self.end_headers()
                     self.wfile.write(b"" if self.command == "HEAD" else said)

@@ -125,13 +125,13 @@ def _open(content: bytes) -> ImageFile.ImageFile:
     """Return the image whose header the bytes begin with; its pixels are not decoded yet."""
     excess.require_few_numbers(content)
     image = Image.open(io.BytesIO(content), formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
+    area = image.width * image.height
+    if area > MAX_PIXELS:
         raise _too_many(f"{image.width} x {image.height} pixels")
     if image.format in {"JPEG", "MPO"}:
         most = excess.MOST_PASSES * MAX_PIXELS
         # No file has more scans than it has such bytes, and these are counted twenty times as fast.
-        few = content.count(excess.SCAN) * image.width * image.height <= most
-        if not few and (scans := excess.passes(content)) * image.width * image.height > most:
+        if content.count(excess.SCAN) * area > most and (scans := excess.passes(content)) * area > most:
             raise _too_many(f"{scans} passes over {image.width} x {image.height} pixels")
     return image
 

@@ -33,19 +33,8 @@ def multiplies_bfloat16() -> bool:
 
 
 def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> Convolve:
-    """Return what computes all layers before the dense ones.
-
-    Parameters
-    ----------
-    flat
-        The weights, shape (vgg16.SIZE,). They are copied.
-    arithmetic
-        What is computed in.
-    threads
-        How many to compute with. The result is the same on one as on two.
-    """
+    """Return what computes all layers before the dense ones, in any arithmetic: else as `convolutions.network`."""
     ov = _openvino().opset13
-
     pixels = ov.parameter([1, 224, 224, 3], np.uint8)
     x = ov.gather(ov.convert(pixels, np.float32), np.array([2, 1, 0]), np.array(3))
     x = ov.transpose(ov.subtract(x, ov.constant(np.array(vgg16.MEANS, np.float32))), np.array([0, 3, 1, 2]))
@@ -58,9 +47,7 @@ def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> 
                 most = np.float32(next(ranges))
                 least, steps = (-most, 2 * _MOST) if name == "block1_conv1" else (np.float32(0), _STEPS)
                 x = ov.fake_quantize(x, least, most, least, most, steps + 1)
-                x = _convolution(x, _whole(kernel))
-            else:
-                x = _convolution(x, ov.constant(kernel))
+            x = _convolution(x, _whole(kernel) if arithmetic.ranges else ov.constant(kernel))
             x = ov.relu(ov.add(x, ov.constant(np.ascontiguousarray(bias))))
         x = ov.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
     channels_last = ov.transpose(x, np.array([0, 2, 3, 1]))
@@ -75,7 +62,8 @@ def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> 
 
 def _openvino() -> Any:
     """Return OpenVINO, without the package by which it tells its makers of each import, from every worker."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # so that importing it fails
+    # None stands for a module that cannot be imported, which typeshed does not know; OpenVINO goes on without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
     import openvino.opset13
 
@@ -92,27 +80,27 @@ def _whole(kernel: NDArray[np.float32]) -> Any:
     They are int8 where the processor adds their products without loss; elsewhere the same numbers are given as float32,
     which is slower, and right.
     """
-    ov = _openvino().opset13
-
     most = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True)
     scale = np.where(most > 0, most, 1).astype(np.float32) / np.float32(_MOST)
     whole = np.rint(kernel / scale)
-    if _overflows():
-        return ov.constant(whole * scale)
-    return ov.multiply(ov.convert(ov.constant(whole.astype(np.int8)), np.float32), ov.constant(scale))
+    return _openvino().opset13.constant(whole * scale) if _overflows() else _multiplied(whole.astype(np.int8), scale)
+
+
+def _multiplied(whole: NDArray[np.int8], scale: NDArray[np.float32]) -> Any:
+    """Return a kernel in the form in which OpenVINO knows that it may multiply in int8."""
+    ov = _openvino().opset13
+    return ov.multiply(ov.convert(ov.constant(whole), np.float32), ov.constant(scale))
 
 
 @cache
 def _overflows() -> bool:
     """Tell whether two products of 8 bits overflow where this processor adds them: without VNNI, in 16 bits."""
     ov = _openvino().opset13
-
     shape = (16, 16, 3, 3)
     given = ov.parameter([1, 16, 8, 8], np.float32)
     most = np.float32(_STEPS)
     x = ov.fake_quantize(given, np.float32(0), most, np.float32(0), most, _STEPS + 1)
-    kernel = ov.convert(ov.constant(np.full(shape, _MOST, np.int8)), np.float32)
-    x = _convolution(x, ov.multiply(kernel, ov.constant(np.ones((16, 1, 1, 1), np.float32))))
+    x = _convolution(x, _multiplied(np.full(shape, _MOST, np.int8), np.ones((16, 1, 1, 1), np.float32)))
     found = _compiled(x, given, 1, "f32").infer([np.full((1, 16, 8, 8), most)])[0]
     return not np.isclose(found[0, 0, 4, 4], _STEPS * _MOST * np.prod(shape[1:]))
 
