@@ -191,9 +191,10 @@ def _keep(output: Path, figures: dict[str, Any]) -> None:
 def text(figures: dict[str, Any]) -> str:
     """Return all that was found, in Markdown."""
     comparisons, runs = figures["comparisons"], figures.get("runs", [figures])
-    measured = [f"Measured on {report.machine(run)}" for run in runs]
-    if len(runs) > 1:
-        measured = [f"{', '.join(run['of'])}: {said}" for run, said in zip(runs, measured, strict=True)]
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        rows.setdefault(f"Measured on {report.machine(run)}", []).extend(run.get("of", ()))
+    measured = [*rows] if len(rows) == 1 else [f"{', '.join(some)}: {said}" for said, some in rows.items()]
     parts = [
         *measured,
         report.table(comparisons) if comparisons else "",

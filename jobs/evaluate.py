@@ -29,7 +29,7 @@ def main() -> None:
         "--labels",
         metavar="FILE",
         help="ask for these copies instead: CSV with the columns query_path, duplicate_path, relation; paths are "
-        "absolute, or go on from the folder of FILE; --originals and --table say nothing then",
+        "absolute, or go on from the folder of FILE; --originals says nothing then, and --table only with --views",
     )
     parser.add_argument(
         "--minkowski-p", type=float, default=Wish.p, metavar="P", help="the order of Minkowski (default: %(default)g)"

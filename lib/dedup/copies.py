@@ -11,9 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from dedup import features, images, neighbours, pixels, progress, rounds
+from dedup import features, neighbours, pixels, queries
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
@@ -95,31 +94,23 @@ def measure(
         Distances under every metric, shape (images, edits, metrics), and vectors, shape (images, views, width), of no
         views where there is but one. Of an image that cannot be read any more they are NaN.
     """
-    wanted = F.broadcast(spark.createDataFrame([(sha256,) for sha256 in sample], "sha256 string"))
-    files = images.inventory(spark, table).join(wanted, "sha256", how="left_semi")
     index = {sha256: i for i, sha256 in enumerate(sample)}
     edits = {edit: i for i, edit in enumerate(EDITS)}
     names = {view: i for i, view in enumerate(first_views(views))}
     measured = np.full((len(index), len(edits), len(METRICS)), np.nan)
     seen = np.full((len(index), len(names) if views > 1 else 0, model.width), np.nan, np.float32)
-    source = features.Source(spark, table)
-    with (
-        rounds.held(features.files_of(files)) as todo,
-        features.task(spark, model) as task,
-    ):
 
-        def work(rows: DataFrame, first: int, last: int) -> None:
-            given = source.contents(rows, first, last).select("sha256", "path", "other", "content")
-            measuring = partial(_measure, task=task, p=p, views=tuple(names))
-            for row in given.mapInArrow(measuring, ddl(_MEASURED)).collect():
-                if row["features"] is None:
-                    measured[index[row["sha256"]], edits[row["name"]]] = [row[metric] for metric in METRICS]
-                else:
-                    seen[index[row["sha256"]], names[row["name"]]] = np.frombuffer(row["features"], "<f4")
+    def work(rows: DataFrame, task: Task) -> None:
+        given = rows.select("sha256", "path", "other", "content")
+        measuring = partial(_measure, task=task, p=p, views=tuple(names))
+        for row in given.mapInArrow(measuring, ddl(_MEASURED)).collect():
+            if row["features"] is None:
+                measured[index[row["sha256"]], edits[row["name"]]] = [row[metric] for metric in METRICS]
+            else:
+                seen[index[row["sha256"]], names[row["name"]]] = np.frombuffer(row["features"], "<f4")
 
-        with progress.step(spark, f"{job}: files of the sample"):
-            counts = rounds.counted(todo)
-        rounds.run(todo, counts, work, job)
+    wanted = queries.hashes(spark, sample)
+    features.each_round(spark, table, wanted, lambda: model, work, job, f"{job}: files of the sample")
     return measured, seen
 
 

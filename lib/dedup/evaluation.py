@@ -32,7 +32,7 @@ from dedup.errors import UsageError
 from dedup.limits import Interval, Measured
 from dedup.model import Model
 from dedup.models import Made
-from dedup.queries import Queries, Query
+from dedup.queries import Queries
 from dedup.ranks import ALL, POLL, Agreement, Copies, Curve, Others
 
 
@@ -157,7 +157,7 @@ def _altered(spark: SparkSession, wish: Wish, made: Made, network: Model) -> _Hi
     )
     read = np.asarray(~np.isnan(altered).any(axis=(1, 2)))
     if not read.any():
-        raise UsageError("none of the images of the sample can be read: give the table that has them by --table")
+        raise _none_read(wish)
     measured = Measured(sample.images, sample.distance[read], sample.named[read], altered[read])
     natural = limits.natural(measured)
     copied = int(natural.any(axis=1).sum())
@@ -181,15 +181,17 @@ def _labelled(spark: SparkSession, wish: Wish, made: Made, network: Callable[[],
     location = formats.located(wish.features)
     with progress.step(spark, "evaluate: labels"):
         found = labels.known(spark, location, made, labels.read(wish.labels), f"--labels {wish.labels}")
-        group = found.groups
-        originals, duplicates = sorted(set(found.query.tolist())), sorted(set(found.duplicate.tolist()))
-        files = [Query(sha256, sha256, file=found.files[sha256]) for sha256 in originals]
-        asked = queries.vectors(spark, location, files, made, network, wish.views)
-        vectors = neighbours.known(spark, location, made, duplicates).vectors
-        query, duplicate = np.searchsorted(originals, found.query), np.searchsorted(duplicates, found.duplicate)
-        distance = _nearest(asked, query, vectors, duplicate, wish.p)
+        originals = sorted(set(found.query.tolist()))
+    asked = _asked(spark, wish, made, network, originals)
+    pair = np.isin(found.query, asked.names)
+    duplicates, duplicate = np.unique(found.duplicate[pair], return_inverse=True)
+    query = np.searchsorted(asked.names, found.query[pair])
+    with progress.step(spark, "evaluate: look up copies"):
+        vectors = neighbours.known(spark, location, made, duplicates.tolist()).vectors
+    distance = _nearest(asked, query, vectors, duplicate, wish.p)
+    group = found.groups
     sample = neighbours.around(spark, location, made, asked, sorted(group), wish.p, "evaluate")
-    own = np.array([group[name] for name in originals])
+    own = np.array([group[name] for name in asked.names])
     theirs = np.array([group.get(name.decode(), -1) for name in sample.other.ravel().tolist()])
     copied = (theirs.reshape(sample.other.shape) == own[:, None]) | (sample.distance[:, :, 0] == 0)
     notes = []
@@ -197,15 +199,38 @@ def _labelled(spark: SparkSession, wish: Wish, made: Made, network: Callable[[],
         notes.append(f"{found.without:,} labelled pairs were left out: one of the two has no features.")
     if found.equal:
         notes.append(f"{found.equal:,} labelled pairs were left out: their bytes are equal.")
+    if unread := int((~pair).sum()):
+        notes.append(f"{unread:,} labelled pairs were left out: their image cannot be read any more.")
     return _Hidden(
         Others.around(sample.distance, sample.named, copied, sample.whole, own),
-        Copies(query, found.relation, distance),
+        Copies(query, found.relation[pair], distance),
         sample.images,
         originals=len(originals),
-        unread=0,
+        unread=len(originals) - len(asked.names),
         natural=int((copied & sample.named.any(axis=2)).sum()),
         notes=notes,
     )
+
+
+def _asked(spark: SparkSession, wish: Wish, made: Made, network: Callable[[], Model], contents: list[str]) -> Queries:
+    """Return contents that have features, in as many views as are wished for; of several, those that can be read."""
+    location = formats.located(wish.features)
+    if wish.views == 1:
+        with progress.step(spark, "evaluate: look up"):
+            return neighbours.known(spark, location, made, contents)
+    table = formats.located(wish.table) if wish.table else location
+    images.require_finished(table)
+    asked = queries.of_contents(spark, location, table, contents, made, network, wish.views, "evaluate")
+    if not asked.names:
+        raise _none_read(wish)
+    return asked
+
+
+def _none_read(wish: Wish) -> UsageError:
+    said = "none of the images that are asked for can be read"
+    if wish.table:
+        return UsageError(f"--table {wish.table}: {said} by it")
+    return UsageError(f"{said}: give the table that has them by --table")
 
 
 def _nearest(

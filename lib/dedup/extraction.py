@@ -79,7 +79,7 @@ def updating(
         As `extract`.
     """
     table, location = formats.located(table), formats.located(location)
-    formats.require_writable(location)
+    formats.require_writable(location, format)
     with delivery.described(spark, "extract"), _opened(spark, table, growing) as first:
         if isinstance(first, Given) and location == table:
             raise UsageError(f"{location} holds a table of images of others: choose another place for the features")
@@ -88,7 +88,7 @@ def updating(
             raise UsageError(
                 f"{location} holds a table of images with their bytes: choose another place for the features"
             )
-        with claims.claimed(location, "extract") as claim:
+        with claims.claimed(location, "extract", format) as claim:
             formats.begin(location, format)
 
             def update() -> Extracted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,7 +18,20 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, delivery, engines, files, images, models, onnx_model, pixels, rounds, tables, views
+from dedup import (
+    archives,
+    delivery,
+    engines,
+    files,
+    images,
+    models,
+    onnx_model,
+    pixels,
+    progress,
+    rounds,
+    tables,
+    views,
+)
 from dedup.arithmetic import Arithmetic
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject, UsageError
@@ -234,6 +247,41 @@ class Source:
             chosen = F.broadcast(rows.drop("sha256", "bucket"))
             return self._images.where(F.col("bucket").between(first, last)).join(chosen, ["path", "part"])
         return rounds.spread(rows).withColumn("content", F.lit(None).cast("binary"))
+
+
+def each_round(
+    spark: SparkSession,
+    table: str,
+    wanted: DataFrame,
+    model: Callable[[], Model],
+    work: Callable[[DataFrame, Task], None],
+    label: str,
+    finding: str,
+) -> None:
+    """Do work on contents, round by round, with the bytes that a table of images has of them, or the paths to them.
+
+    Parameters
+    ----------
+    table
+        The location of the table of images.
+    wanted
+        A column sha256, each content once, and any others; read twice.
+    model
+        Called for what makes features if the table has any of these contents.
+    work
+        Called with what `describe` takes, and the other columns, of some contents; and with what it has to know.
+    label, finding
+        What is done, and how the contents are found, in lines of progress.
+    """
+    files = images.inventory(spark, table).join(wanted, "sha256", how="left_semi")
+    with rounds.held(files_of(files).join(wanted, "sha256")) as todo:
+        with progress.step(spark, finding):
+            counts = rounds.counted(todo)
+        if not counts:
+            return
+        source = Source(spark, table)
+        with task(spark, model()) as sent:
+            rounds.run(todo, counts, lambda rows, first, last: work(source.contents(rows, first, last), sent), label)
 
 
 def files_of(files: DataFrame) -> DataFrame:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from pyspark.errors import PySparkException
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException
 
 from dedup import storage, stores
-from dedup.errors import Reject, UsageError
+from dedup.errors import Outage, Reject, UsageError
 from dedup.parts import Format, Parquet
 from dedup.transactions import GUARDED, Catalog, Delta, Iceberg
 
@@ -50,14 +53,22 @@ def folder(location: str) -> str:
     return stores.absolute(location)
 
 
-def require_writable(location: str) -> None:
-    """Make sure, before any work, that tables can be written to a location, as far as a storage can tell.
+def require_writable(location: str, asked: str | None) -> None:
+    """Make sure, before any work, that tables of a format can be written to a location, as far as a storage can tell.
+
+    Parameters
+    ----------
+    location
+        A folder, or a name in a catalog.
+    asked
+        As of `begin`.
 
     Raises
     ------
     UsageError, Outage
         If they cannot.
     """
+    _check(location, asked)
     if not is_name(location):
         storage.require_writable(location)
 
@@ -107,8 +118,7 @@ def begin(location: str, asked: str | None) -> None:
     UsageError
         If there are tables of another format, or the name is none.
     """
-    if asked not in {None, *FORMATS}:
-        raise UsageError(f"--format {asked}: possible are {', '.join(FORMATS)}")
+    _check(location, asked)
     if is_name(location):
         _begin_in_catalog(location, asked)
         return
@@ -124,14 +134,46 @@ def begin(location: str, asked: str | None) -> None:
         raise UsageError(f"{location}: its tables are in {there}: --format {asked} needs another place")
 
 
-def _begin_in_catalog(location: str, asked: str | None) -> None:
-    if asked == "parquet":
+def _check(location: str, asked: str | None) -> None:
+    if asked not in {None, *FORMATS}:
+        raise UsageError(f"--format {asked}: possible are {', '.join(FORMATS)}")
+    if is_name(location) and asked == "parquet":
         raise UsageError(f"{location}: in a catalog, tables are in {GUARDED} or iceberg: parquet has no transactions")
+
+
+@contextmanager
+def asking(location: str) -> Iterator[None]:
+    """Say as one line what a catalog answers to what is asked of it in a `with`, for a location that is a name there.
+
+    Raises
+    ------
+    UsageError
+        If it refuses.
+    Outage
+        If something else is the matter: it does not answer, or another run was faster.
+    """
     try:
+        yield
+    except (AnalysisException, ValueError) as error:
+        raise UsageError(f"{location}: {_first_line(error)}") from error
+    except (PySparkException, Py4JError) as error:  # what fails in a catalog's own library has no class of PySpark
+        raise Outage(f"{location}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    r"""Return what an error says first, without py4j's own words.
+
+    >>> _first_line(ValueError("An error occurred while calling o7.sql.\n: a.B: the table is gone\n\tat c.D"))
+    'a.B: the table is gone'
+    """
+    lines = [line.removeprefix(": ") for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith("An error occurred while")), repr(error))
+
+
+def _begin_in_catalog(location: str, asked: str | None) -> None:
+    with asking(location):
         there = CATALOG.provider(location)
         if there is None:
             CATALOG.begin(location, asked or GUARDED)
-    except PySparkException as error:
-        raise UsageError(f"{location}: {str(error).splitlines()[0]}") from error
     if asked is not None and there not in {None, asked}:
         raise UsageError(f"{location}: its tables are in {there}: --format {asked} needs another place")

@@ -80,8 +80,8 @@ def claimed(spark: SparkSession, source: str, table: str, job: str, format: str 
     if source == table:
         raise UsageError(f"{table}: the table cannot be kept in the folder of the images")
     storage.exists(source)  # a store that may not be read says so here, not in the log of a task
-    formats.require_writable(table)
-    with claims.claimed(table, job) as claim, delivery.described(spark, job):
+    formats.require_writable(table, format)
+    with claims.claimed(table, job, format) as claim, delivery.described(spark, job):
         formats.begin(table, format)
         yield claim
 

@@ -43,7 +43,6 @@ class Labelled:
     relation: NDArray[np.str_]
     equal: int  #: pairs of equal bytes, which are left out
     without: int  #: pairs one of which has no features, which are left out too
-    files: dict[str, str]  #: by sha256, a path that a pair has for it
 
     @property
     def groups(self) -> dict[str, int]:
@@ -133,5 +132,4 @@ def known(spark: SparkSession, location: str, made: Made, pairs: list[Pair], sai
         raise UsageError(f"{said}: no pair of two different contents that have features")
     equal = sum(query == duplicate for query, duplicate, _ in left)
     query_of, duplicate_of, relation_of = (np.array(column) for column in zip(*kept, strict=True))
-    files_of = {sha256: path for path, sha256 in sorted(contents.items(), reverse=True)}
-    return Labelled(query_of, duplicate_of, relation_of, equal, len(ends) - len(left), files_of)
+    return Labelled(query_of, duplicate_of, relation_of, equal, len(ends) - len(left))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from dedup import archives, batches, features, images, listing, pixels, progress, stores
 from dedup.errors import Reject, UsageError
+from dedup.features import Task
 from dedup.focus import Focus
 from dedup.model import Model
 from dedup.models import Made
@@ -176,29 +177,75 @@ def vectors(
     """
     names = first_views(count)
     contents = {query.sha256: query for query in queries}
-    plain = {} if focus else _look_up(features.complete(spark, location, made), set(contents))
-    known = {(sha256, PLAIN): vector for sha256, vector in plain.items()}
+    known = {} if focus else _look_up(features.complete(spark, location, made), contents)
     lacking = {sha256: [view for view in names if (sha256, view) not in known] for sha256 in contents}
     todo = [(contents[sha256], some) for sha256, some in lacking.items() if some]
     if gone := [query.name for query, _ in todo if query.file is None]:
         raise UsageError(f"--query {gone[0]}: {location} has no features of it: see its rejects")
     if todo:
         known |= _compute(spark, todo, model(), focus)
-    stacked = np.frombuffer(b"".join(known[query.sha256, view] for query in queries for view in names), "<f4")
     computed = sum(bool(lacking[query.sha256]) for query in queries)
-    return Queries(
-        tuple(query.name for query in queries), stacked.reshape(len(queries) * len(names), -1), names, computed
-    )
+    stacked = _stacked(known, [query.sha256 for query in queries], names)
+    return Queries(tuple(query.name for query in queries), stacked, names, computed)
 
 
-def _look_up(table: DataFrame, hashes: set[str]) -> dict[str, bytes]:
+def of_contents(
+    spark: SparkSession,
+    location: str,
+    table: str,
+    contents: Collection[str],
+    made: Made,
+    model: Callable[[], Model],
+    count: int,
+    job: str,
+) -> Queries:
+    """Return contents that have features, in several views, which executors make where a table has their bytes.
+
+    Parameters
+    ----------
+    location, made, model, count
+        As of `vectors`.
+    table
+        The location of a table of images, with bytes or with paths that have them.
+    contents
+        What is asked, by sha256. What cannot be read any more is left out.
+    job
+        What it is done for, in lines of progress.
+    """
+    names = first_views(count)
+    seen = _look_up(features.complete(spark, location, made), contents)
+
+    def work(rows: DataFrame, task: Task) -> None:
+        described = features.describe(rows, task).where("reason is null")
+        for row in described.select("sha256", "features").collect():
+            seen[parsed(row["sha256"])] = bytes(row["features"])
+
+    ends = F.array(*[F.lit(named("", view)) for view in names[1:]])
+    wanted = hashes(spark, contents).withColumn("views", ends)
+    features.each_round(spark, table, wanted, model, work, job, f"{job}: files of the images")
+    there = sorted(sha256 for sha256 in contents if all((sha256, view) in seen for view in names))
+    return Queries(tuple(there), _stacked(seen, there, names), names, len(there))
+
+
+def _stacked(known: dict[tuple[str, str], bytes], contents: Sequence[str], views: Sequence[str]) -> NDArray[np.float32]:
+    """Return features by hash and view as an array: all views of the first content, all of the next, ..."""
+    rows = [np.frombuffer(known[sha256, view], "<f4") for sha256 in contents for view in views]
+    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+
+
+def hashes(spark: SparkSession, contents: Collection[str]) -> DataFrame:
+    """Return contents in a column sha256, as executors get them at once."""
+    return F.broadcast(spark.createDataFrame([(sha256,) for sha256 in sorted(contents)], "sha256 string"))
+
+
+def _look_up(table: DataFrame, contents: Collection[str]) -> dict[tuple[str, str], bytes]:
     """Return the features of contents: hashes are read from all of the table, vectors from the buckets with one."""
-    wanted = F.broadcast(table.sparkSession.createDataFrame([(sha256,) for sha256 in sorted(hashes)], "sha256 string"))
+    wanted = hashes(table.sparkSession, contents)
     buckets = [row["bucket"] for row in table.join(wanted, "sha256").select("bucket").distinct().collect()]
     if not buckets:
         return {}
     found = table.where(F.col("bucket").isin(buckets)).join(wanted, "sha256").select("sha256", "features")
-    return {row["sha256"]: bytes(row["features"]) for row in found.collect()}
+    return {(row["sha256"], PLAIN): bytes(row["features"]) for row in found.collect()}
 
 
 def _compute(

@@ -9,11 +9,14 @@ from functools import partial
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import features, groups, images, progress, rounds, tables, viewed, views
+from dedup import features, groups, progress, rounds, tables, viewed, views
 from dedup.claims import Claim
 from dedup.errors import UsageError
+from dedup.features import Task
 from dedup.model import Model
 from dedup.page import plural
+
+_FINDING = "deduplicate: find views to make"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def make(
     scratch
         A folder that does not exist yet.
     """
-    looking = partial(progress.step, contents.sparkSession, "deduplicate: find views to make")
+    looking = partial(progress.step, contents.sparkSession, _FINDING)
     with looking():
         total = contents.count()
         lacking = _lacking(contents, count, output, model, f"{scratch}/0")
@@ -118,21 +121,13 @@ def _lacking(contents: DataFrame, count: int, output: str, model: str, scratch: 
 
 def _make(lacking: DataFrame, place: str, output: str, model: str, network: Callable[[], Model], claim: Claim) -> None:
     """Put the views that contents lack through the network, as far as a place has their bytes."""
-    spark = lacking.sparkSession
-    files = images.inventory(spark, place).join(lacking, "sha256", how="left_semi")
-    with rounds.held(features.files_of(files).join(lacking, "sha256")) as todo:
-        with progress.step(spark, "deduplicate: find views to make"):
-            counts = rounds.counted(todo)
-        if not counts:
-            return
-        source = features.Source(spark, place)
-        with features.task(spark, network()) as task:
 
-            def work(rows: DataFrame, first: int, last: int) -> None:
-                with rounds.held(features.describe(source.contents(rows, first, last), task)) as described:
-                    good = described.where("reason is null").withColumn("model", F.lit(model))
-                    good.count()  # the network runs here, and takes minutes: another run may have come since
-                    claim.require()
-                    tables.append(good, output, "views")
+    def work(rows: DataFrame, task: Task) -> None:
+        with rounds.held(features.describe(rows, task)) as described:
+            good = described.where("reason is null").withColumn("model", F.lit(model))
+            good.count()  # the network runs here, and takes minutes: another run may have come since
+            claim.require()
+            tables.append(good, output, "views")
 
-            rounds.run(todo, counts, work, "deduplicate: views")
+    label = "deduplicate: views"
+    features.each_round(lacking.sparkSession, place, lacking, network, work, label, _FINDING)

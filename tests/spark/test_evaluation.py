@@ -14,9 +14,9 @@ from tests.samples import Lake, make_images, picture
 from dedup import evaluation, extraction, images, labels, models
 from dedup.edits import EDITS
 from dedup.errors import UsageError
-from dedup.evaluation import Wish
+from dedup.evaluation import Evaluated, Wish
 from dedup.model import Model
-from dedup.ranks import ALL, METHODS, PLACES, RULES
+from dedup.ranks import ALL, METHODS, PLACES, POLL, RULES
 
 
 def test_an_evaluation_leaves_figures_for_every_edit_the_same_each_time(
@@ -109,6 +109,38 @@ def test_of_labelled_images_all_views_are_asked_for(spark: SparkSession, model: 
     for method in METHODS:
         assert found[8].recall["turned"][method][1].value == 1
     assert found[1].recall["turned"]["poll"][1].value == 0, "as it is, others are nearer"
+
+
+def test_labelled_images_that_are_gone_are_not_asked_for_in_views(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    paths = make_images(tmp_path / "images", 24)
+    copies = [path.with_suffix(".copy.png") for path in paths[:2]]
+    for path, copy in zip(paths, copies, strict=False):
+        Image.open(path).convert("RGB").resize((120, 80)).save(copy)
+    bytes_of, location = str(tmp_path / "table"), str(tmp_path / "features")
+    images.ingest(spark, str(tmp_path / "images"), bytes_of)
+    images.ingest(spark, str(tmp_path / "images"), location, keep_bytes=False)
+    extraction.extract(spark, location, location, model)
+    pairs: list[tuple[str, ...]] = [
+        (str(path), str(copy), "resized") for path, copy in zip(paths, copies, strict=False)
+    ]
+    file = labelled(tmp_path, pairs)
+    made = models.one(location, model.id)
+
+    def evaluated(table: str | None) -> Evaluated:
+        wish = Wish(location, str(tmp_path / "out"), table=table, labels=file, views=2)
+        return evaluation.evaluate(spark, wish, made, lambda: model)
+
+    paths[0].unlink()
+    some = evaluated(None)
+    assert (some.originals, some.unread, some.copies) == (2, 1, {"resized": 1, ALL: 1})
+    assert some.recall["resized"][POLL][1].value == 1
+    paths[1].unlink()
+    with pytest.raises(UsageError, match="none of the images that are asked for can be read"):
+        evaluated(None)
+    found = evaluated(bytes_of)
+    assert (found.originals, found.unread, found.copies) == (2, 0, {"resized": 2, ALL: 2})
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 from tests.libraries import need
 
-from dedup import formats, notes, storage, tables, vectors
-from dedup.errors import UsageError
+from dedup import claims, formats, notes, rounds, storage, tables, vectors
+from dedup.claims import Claim, claimed
+from dedup.errors import Outage, UsageError
 
 WIDTH = 8
 
@@ -161,6 +165,97 @@ def test_notes_are_kept_beside_the_tables(location: str) -> None:
     notes.delete(location, "_models/c")
     assert notes.names(location, "_models") == ["a"]
     assert notes.read(location, "_models/b") is None
+
+
+def test_one_run_at_a_time_writes_to_a_location(
+    spark: SparkSession, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.5)
+    with claimed(location, "extract") as first:
+        assert claims.is_held(location)
+        with pytest.raises(UsageError, match=rf"{re.escape(location)}: another run writes there \(extract on "):
+            Claim(location, "ingest").begin()
+        tables.append(features(spark, 0, 1), location, "features")
+        first.require()
+    assert not claims.is_held(location)
+    with claimed(location, "ingest") as second:
+        second.require()
+        with pytest.raises(UsageError, match="another run took over"):
+            first.require()
+    assert hashes(tables.read(spark, location, "features")) == [0]
+
+
+def test_a_run_that_was_killed_is_followed_by_another(
+    location: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    killed = Claim(location, "extract")
+    killed._mark |= {"machine": "it's \\ another", "host": "burl-token-1"}  # words like these are masked by Spark
+    killed._place.begin(killed._beaten(0))
+    killed.require()
+    with claimed(location, "extract") as claim:
+        claim.require()
+        assert "a run there did not end" in caplog.text
+        with pytest.raises(UsageError, match="another run took over"):
+            killed.require()
+    with suppress(Outage, UsageError):
+        killed._place.change(killed._beaten(1))
+    if formats.is_name(location):
+        assert not claims.is_held(location), "what is gone is not made anew"
+
+
+def test_of_runs_that_begin_at_once_on_a_location_one_goes_on(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.5)
+
+    def begun(job: str) -> Claim | str:
+        claim = Claim(location, job)
+        try:
+            claim.begin()
+        except (UsageError, Outage) as error:
+            return str(error)
+        return claim
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(begun, ["a", "b", "c"]))
+    won = [claim for claim in found if isinstance(claim, Claim)]
+    assert len(won) == 1, found
+    won[0].require()
+    won[0].end()
+
+
+def test_a_run_that_computes_on_all_cores_can_still_show_that_it_lives(
+    spark: SparkSession, location: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    done = tmp_path / "done"
+
+    def busy(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            until = time.monotonic() + 60
+            while not done.exists() and time.monotonic() < until:
+                time.sleep(0.1)
+            yield batch
+
+    with ThreadPoolExecutor(1) as pool, claimed(location, "extract") as claim:
+        waiting = pool.submit(spark.range(0, 64, 1, 4 * rounds.slots(spark)).mapInArrow(busy, "id long").count)
+        time.sleep(1)
+        before = claim._place.look()
+        until = time.monotonic() + 30
+        while claim._place.look() == before and time.monotonic() < until:
+            time.sleep(0.1)
+        assert claim._place.look() != before
+        assert not waiting.done()
+        done.touch()
+        assert waiting.result() == 64
+
+
+@pytest.mark.parametrize("location", ["delta catalog", "iceberg catalog"], indirect=True)
+def test_a_table_of_somebody_else_is_no_mark(spark: SparkSession, location: str) -> None:
+    name = f"{location}_running"
+    spark.range(3).writeTo(name).using(formats.CATALOG.provider(location) or "").create()
+    with pytest.raises(UsageError, match=f"{re.escape(name)} is no mark of a run"), claimed(location, "extract"):
+        raise AssertionError
+    assert spark.table(name).count() == 3
 
 
 def test_a_location_has_one_format(location: str) -> None:
