@@ -41,8 +41,8 @@ class _Place(Protocol):
     def look(self) -> bytes | None:
         """Return the mark that is there, as it is, or None."""
 
-    def begin(self, mark: bytes) -> bool:
-        """Leave a mark where there is none, and tell whether no other run that does so at the same time can win."""
+    def begin(self, mark: bytes) -> None:
+        """Leave a mark where there is none; what is there afterwards is that of the one run that may go on."""
 
     def change(self, mark: bytes) -> None:
         """Put a mark in the place of the one that is there."""
@@ -67,9 +67,9 @@ class _File:
                 return None
             raise UsageError(f"{self._file}: {reject.detail}") from reject
 
-    def begin(self, mark: bytes) -> bool:
+    def begin(self, mark: bytes) -> None:
         self.change(mark)
-        return False
+        time.sleep(_SETTLE)
 
     def change(self, mark: bytes) -> None:
         storage.write(self._file, mark)
@@ -85,24 +85,24 @@ class _Property:
 
     def __init__(self, location: str, format: str | None) -> None:
         self._location, self._format = location, format
+        self._folder = f"{location}/running"
 
     def look(self) -> bytes | None:
         with formats.asking(self._location):
-            mark = formats.CATALOG.mark(self._location)
+            mark = formats.CATALOG.mark(self._folder)
         return None if mark is None else mark.encode()
 
-    def begin(self, mark: bytes) -> bool:
+    def begin(self, mark: bytes) -> None:
         with formats.asking(self._location):
-            formats.CATALOG.begin_mark(self._location, mark.decode(), self._format)
-        return True
+            formats.CATALOG.begin_mark(self._folder, mark.decode(), self._format)
 
     def change(self, mark: bytes) -> None:
         with formats.asking(self._location):
-            formats.CATALOG.change_mark(self._location, mark.decode())
+            formats.CATALOG.change_mark(self._folder, mark.decode())
 
     def delete(self) -> None:
         with formats.asking(self._location):
-            formats.CATALOG.drop_mark(self._location)
+            formats.CATALOG.drop_mark(self._folder)
 
 
 class Claim:
@@ -136,12 +136,10 @@ class Claim:
             if self._lives(there):
                 raise self._refusal(there)
             there = self._place.look()
-        settled = False
         if there is None:
-            settled = self._place.begin(self._beaten(0))
+            self._place.begin(self._beaten(0))
         else:
             self._place.change(self._beaten(0))
-        if not settled:
             time.sleep(_SETTLE * self._place.pace)
         there = self._place.look()
         if not self._owns(there):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 
-from dedup import features, neighbours, pixels, queries
+from dedup import delivery, features, neighbours, pixels
 from dedup.batches import ahead, ddl, each_row, record_batch
 from dedup.distances import METRICS, distances
 from dedup.edits import EDITS
@@ -109,7 +109,7 @@ def measure(
             else:
                 seen[index[row["sha256"]], names[row["name"]]] = np.frombuffer(row["features"], "<f4")
 
-    wanted = queries.hashes(spark, sample)
+    wanted = delivery.column(spark, "sha256", sample)
     features.each_round(spark, table, wanted, lambda: model, work, job, f"{job}: files of the sample")
     return measured, seen
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +19,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -184,6 +185,11 @@ def shipped(spark: SparkSession, flat: NDArray[Any], name: str) -> Iterator[Parc
             spark.addArtifacts(path, file=True)
         _sent[spark].add(name)
     yield _Artifact(name, kind)
+
+
+def column(spark: SparkSession, name: str, values: Iterable[str]) -> DataFrame:
+    """Return some texts, each once, as a column that whatever is joined with it has on every executor."""
+    return F.broadcast(spark.createDataFrame([(value,) for value in sorted(values)], f"{name} string"))
 
 
 class Value:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 
 from dedup import storage, stores
@@ -156,7 +155,10 @@ def asking(location: str) -> Iterator[None]:
         yield
     except (AnalysisException, ValueError) as error:
         raise UsageError(f"{location}: {_first_line(error)}") from error
-    except (PySparkException, Py4JError) as error:  # what fails in a catalog's own library has no class of PySpark
+    except Exception as error:
+        # What fails in a catalog's own library has a class of py4j, which clients of Spark Connect alone do not have.
+        if not isinstance(error, PySparkException) and not type(error).__module__.startswith("py4j."):
+            raise
         raise Outage(f"{location}: {_first_line(error)}") from error
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from dedup import ledger, report, rounds
+from dedup import delivery, ledger, report, rounds
 from dedup.distances import METRICS
 from dedup.report import File, Gallery, Group, Lane, Review
 
@@ -97,7 +97,7 @@ def _chosen(groups: DataFrame) -> list[Rows]:
 
 def _members(spark: SparkSession, rows: DataFrame, ids: list[str]) -> dict[str, Rows]:
     """Return of each group some files that are kept and some that are not: the least sure first, linked ones last."""
-    wanted = F.broadcast(spark.createDataFrame([(group,) for group in ids], "group_id string"))
+    wanted = delivery.column(spark, "group_id", ids)
     linked = F.coalesce(F.col("band") == ledger.LINKED, F.lit(False))
     order = Window.partitionBy("group_id", F.col("action") == "keep").orderBy(
         linked, F.desc("band"), F.desc("score"), "path"
@@ -149,7 +149,7 @@ class _Shown:
         self._paths = paths
 
     def _of(self, table: DataFrame, paths: Iterable[str]) -> Rows:
-        wanted = F.broadcast(self._spark.createDataFrame([(path,) for path in sorted(paths)], "path string"))
+        wanted = delivery.column(self._spark, "path", paths)
         return _collected(table.join(wanted, "path", how="inner"))
 
     def file(self, path: str) -> File:

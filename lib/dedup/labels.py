@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from dedup import features, images, storage, stores
+from dedup import delivery, features, images, storage, stores
 from dedup.errors import Reject, UsageError
 from dedup.models import Made
 from dedup.ranks import ALL
@@ -115,15 +114,15 @@ def known(spark: SparkSession, location: str, made: Made, pairs: list[Pair], sai
         If a path is not in the tables, or no pair is left.
     """
     paths = sorted({path for pair in pairs for path in (pair.query, pair.duplicate)})
-    wanted = F.broadcast(spark.createDataFrame([(path,) for path in paths], "path string"))
+    wanted = delivery.column(spark, "path", paths)
     files = images.inventory(spark, location).join(wanted, "path").select("path", "sha256").collect()
     contents = {row["path"]: row["sha256"] for row in files}
     rejects = images.unread(spark, location).join(wanted, "path").select("path").distinct().collect()
     rejected = {row["path"] for row in rejects}
     if missing := next((path for path in paths if path not in contents and path not in rejected), None):
         raise UsageError(f"{said}: {missing} is not among the files of {location}")
-    hashes = spark.createDataFrame([(sha256,) for sha256 in sorted(set(contents.values()))], "sha256 string")
-    described = features.live(spark, location, made).join(F.broadcast(hashes), "sha256", how="left_semi")
+    hashes = delivery.column(spark, "sha256", set(contents.values()))
+    described = features.live(spark, location, made).join(hashes, "sha256", how="left_semi")
     there = {row["sha256"] for row in described.select("sha256").collect()}
     ends = [(contents.get(pair.query), contents.get(pair.duplicate), pair.relation) for pair in pairs]
     left = [(query, duplicate, relation) for query, duplicate, relation in ends if {query, duplicate} <= there]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup import archives, batches, features, images, listing, pixels, progress, stores
+from dedup import archives, batches, delivery, features, images, listing, pixels, progress, stores
 from dedup.errors import Reject, UsageError
 from dedup.features import Task
 from dedup.focus import Focus
@@ -119,7 +119,7 @@ def _known(spark: SparkSession, location: str, words: list[str], focus: Focus, a
     if not words:
         return {}
     names = {word: word if re.fullmatch("[0-9a-f]{64}", word) else stores.absolute(word) for word in words}
-    wanted = F.broadcast(spark.createDataFrame([(name,) for name in sorted(set(names.values()))], "name string"))
+    wanted = delivery.column(spark, "name", set(names.values()))
     files = images.current(spark, location)
     either = (F.col("name") == F.col("path")) | (F.col("name") == F.col("sha256"))
     rows = files.join(wanted, either).groupBy("name", "sha256").agg(F.min("path"), F.max("path")).collect()
@@ -221,7 +221,7 @@ def of_contents(
             seen[parsed(row["sha256"])] = bytes(row["features"])
 
     ends = F.array(*[F.lit(named("", view)) for view in names[1:]])
-    wanted = hashes(spark, contents).withColumn("views", ends)
+    wanted = delivery.column(spark, "sha256", contents).withColumn("views", ends)
     features.each_round(spark, table, wanted, model, work, job, f"{job}: files of the images")
     there = sorted(sha256 for sha256 in contents if all((sha256, view) in seen for view in names))
     return Queries(tuple(there), _stacked(seen, there, names), names, len(there))
@@ -233,14 +233,9 @@ def _stacked(known: dict[tuple[str, str], bytes], contents: Sequence[str], views
     return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
-def hashes(spark: SparkSession, contents: Collection[str]) -> DataFrame:
-    """Return contents in a column sha256, as executors get them at once."""
-    return F.broadcast(spark.createDataFrame([(sha256,) for sha256 in sorted(contents)], "sha256 string"))
-
-
 def _look_up(table: DataFrame, contents: Collection[str]) -> dict[tuple[str, str], bytes]:
     """Return the features of contents: hashes are read from all of the table, vectors from the buckets with one."""
-    wanted = hashes(table.sparkSession, contents)
+    wanted = delivery.column(table.sparkSession, "sha256", contents)
     buckets = [row["bucket"] for row in table.join(wanted, "sha256").select("bucket").distinct().collect()]
     if not buckets:
         return {}

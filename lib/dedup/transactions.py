@@ -193,7 +193,7 @@ GUARDED = "delta"
 """What a catalog's tables are made in where nothing is said: readers see whole writes only, as in a folder."""
 
 
-_RUNNING, _MARK = "running", "dedup.mark"
+_MARK = "dedup.mark"
 
 _OF_MARKS = {
     GUARDED: {"delta.checkpointInterval": "100000"},  # one is made by tasks
@@ -202,8 +202,10 @@ _OF_MARKS = {
 """What the table of a mark, which is changed thousands of times, does not have to keep."""
 
 
-def _marked(mark: str) -> str:
-    return f"'{_MARK}' = '{mark.encode().hex()}'"  # Spark masks properties whose values look like secrets
+def _marked(mark: str, **properties: str) -> str:
+    properties[_MARK] = mark.encode().hex()  # Spark masks properties whose values look like secrets
+    said = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+    return f"TBLPROPERTIES ({said})"
 
 
 class Catalog(_Transacted):
@@ -243,23 +245,23 @@ class Catalog(_Transacted):
         rows = session().createDataFrame([], T.StructType([*self.notes.fields, T.StructField("part", T.StringType())]))
         rows.writeTo(_name(f"{location}/notes")).using(provider).create()
 
-    def mark(self, location: str) -> str | None:
-        """Return what a run that writes to a location says of itself; None where none does.
+    def mark(self, folder: str) -> str | None:
+        """Return the mark that a table has, which is what a run says of itself; None where there is no table.
 
-        It stands in a property of a table without rows: a task to change it would have to wait for a core that does the
-        run's own work.
+        It stands in a property, and the table has no rows: a task to change it would have to wait for a core that does
+        the run's own work.
 
         Raises
         ------
         ValueError
             If the table is somebody else's.
         """
-        name = _name(f"{location}/{_RUNNING}")
+        name = _name(folder)
         try:
             session().sql(f"REFRESH TABLE {name}")  # some catalogs remember
             rows = session().sql(f"SHOW TBLPROPERTIES {name}").collect()
         except PySparkException:
-            if self.exists(f"{location}/{_RUNNING}"):
+            if self.exists(folder):
                 raise
             return None
         mark = next((row["value"] for row in rows if row["key"] == _MARK), None)
@@ -267,20 +269,19 @@ class Catalog(_Transacted):
             raise ValueError(f"{name} is no mark of a run, and stands where one would be")
         return bytes.fromhex(mark).decode()
 
-    def begin_mark(self, location: str, mark: str, provider: str | None) -> None:
+    def begin_mark(self, folder: str, mark: str, provider: str | None) -> None:
         """Leave a mark where there is none; of runs that do so at the same time, one does."""
-        using = self.provider(location) or provider or GUARDED
-        said = ", ".join(f"'{name}' = '{value}'" for name, value in _OF_MARKS[using].items())
-        table = f"{_name(f'{location}/{_RUNNING}')} (part STRING) USING {using}"
-        session().sql(f"CREATE TABLE IF NOT EXISTS {table} TBLPROPERTIES ({said}, {_marked(mark)})")
+        using = self.provider(folder.rpartition("/")[0]) or provider or GUARDED
+        table = f"{_name(folder)} (part STRING) USING {using}"
+        session().sql(f"CREATE TABLE IF NOT EXISTS {table} {_marked(mark, **_OF_MARKS.get(using, {}))}")
 
-    def change_mark(self, location: str, mark: str) -> None:
+    def change_mark(self, folder: str, mark: str) -> None:
         """Put a mark in the place of the one that is there."""
-        session().sql(f"ALTER TABLE {_name(f'{location}/{_RUNNING}')} SET TBLPROPERTIES ({_marked(mark)})")
+        session().sql(f"ALTER TABLE {_name(folder)} SET {_marked(mark)}")
 
-    def drop_mark(self, location: str) -> None:
+    def drop_mark(self, folder: str) -> None:
         """Take the mark away."""
-        session().sql(f"DROP TABLE IF EXISTS {_name(f'{location}/{_RUNNING}')}")
+        session().sql(f"DROP TABLE IF EXISTS {_name(folder)}")
 
     def provider(self, location: str) -> str | None:
         """Return the format of the tables of a location; None where there are none."""
