@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from quality import EVERY, SIDE, photographs, row, say
 from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
-from dedup import engines, pixels, ranks, storage, vgg16, vgg16_model, weights
+from dedup import contrasts, engines, pixels, ranks, storage, vgg16, vgg16_model, weights
 from dedup.arithmetic import PRECISIONS, Arithmetic
 from dedup.edits import EDITS
 from dedup.ranks import ALL, METHODS, PLACES, POLL
@@ -67,6 +68,8 @@ WEIGHTS: dict[str, Callable[[], Flat]] = {
     "He-normal": he_normal,
     "He-normal, each kernel of sum 0": balanced,
     "random mixtures of channels, blurred": blurred,
+    "contrasts, twice the gain": partial(contrasts.weights, 0, 2 * contrasts.GAIN),
+    "contrasts, half the gain": partial(contrasts.weights, 0, contrasts.GAIN / 2),
 }
 SEEDED = "contrasts (`seeded`)"
 SHORT = {precision: f"{SEEDED}, {precision}" for precision in PRECISIONS[1:]}

@@ -29,7 +29,9 @@ from dedup import vgg16
 KERNELS = 100
 """How many contrasts there are at each scale."""
 
-_GAIN = 1 / 16  # of a contrast in levels of brightness: beyond 8 it is a sign
+GAIN = 1 / 16
+"""Of a contrast in levels of brightness: beyond 8 it is a sign."""
+
 _USUAL = 0.6  # of soft signs, after poolings
 _SIZE = 10.0  # what activations are about as large as
 
@@ -49,7 +51,7 @@ Tensor = NDArray[np.float32]
 Tensors = dict[tuple[str, str], Tensor]
 
 
-def weights(seed: int) -> NDArray[np.float32]:
+def weights(seed: int, gain: float = GAIN) -> NDArray[np.float32]:
     """Return flat weights, shape (vgg16.SIZE,), made from a seed."""
     random = np.random.Generator(np.random.PCG64(seed))
     flat = np.zeros(vgg16.SIZE, np.float32)
@@ -66,7 +68,7 @@ def weights(seed: int) -> NDArray[np.float32]:
                 _pass(tensors[layer, "kernel"], signs, _PASS)
         if number >= _PLAIN:
             more = range(signs.stop, signs.stop + 2 * KERNELS)
-            _compare(tensors, layers[0], layers[1], more, random)
+            _compare(tensors, layers[0], layers[1], more, gain, random)
             _pass(tensors[layers[2], "kernel"], more, _BLUR)
             signs = range(_FIRST, more.stop)
     _project(tensors, signs, random)
@@ -83,11 +85,11 @@ def _pass(kernel: Tensor, channels: range, what: NDArray[np.float64]) -> None:
         kernel[:, :, channel, channel] = what
 
 
-def _compare(tensors: Tensors, layer: str, after: str, signs: range, random: np.random.Generator) -> None:
+def _compare(tensors: Tensors, layer: str, after: str, signs: range, gain: float, random: np.random.Generator) -> None:
     """Let a layer take contrasts of brightness, and the one after it make soft signs and their complements of them."""
     kernels = random.standard_normal((KERNELS, 3, 3))
     kernels -= kernels.mean(axis=(1, 2), keepdims=True)
-    kernels *= _GAIN / np.sqrt((kernels**2).sum(axis=(1, 2), keepdims=True))
+    kernels *= gain / np.sqrt((kernels**2).sum(axis=(1, 2), keepdims=True))
     kernels = kernels.round(6)  # last bits may differ between processors, and a model's id tells every bit
     contrast, sign = tensors[layer, "kernel"], tensors[after, "kernel"]
     for kernel, low in zip(kernels, signs[::2], strict=True):
