@@ -65,8 +65,9 @@ def main() -> None:
     for source in (data / "photos", output / "hidden"):
         submit("ingest", "--images", str(source), "--table", str(output / "table"))
     submit("extract", *at, "--weights", options.weights)
-    say(row("the query", *[f"{name}, first {first}" for name in ("poll", *METRICS) for first in PLACES], "bars first"))
-    say(row("---", *["---:"] * (3 * (1 + len(METRICS)) + 1)))
+    polled = [f"poll, first {first}" for first in PLACES]
+    say(row("the query", *polled, *[f"{metric}, first {PLACES[-1]}" for metric in METRICS], "bars first"))
+    say(row("---", *["---:"] * (len(PLACES) + len(METRICS) + 1)))
     for way, words in WAYS.items():
         report = output / way.replace(" ", "-")
         words = [*words, "--top", str(PLACES[-1]), "--report", str(report)]
@@ -88,13 +89,16 @@ def found(report: Path, asked: list[Path], output: Path) -> list[str]:
             places[metric].append(own.get(f"{metric}_place"))
         fooled += any(one["rank"] == 1 and str(output / "hidden") in one["paths"][0] for one in mine)
     cells = []
-    for name, found_at in places.items():
-        for first in PLACES:
-            hits = sum(place is not None and place <= first for place in found_at)
-            interval = binomtest(hits, len(asked)).proportion_ci(method="wilson")
-            share = f"{hits / len(asked):.2f}"
-            cells.append(f"{share} ({interval.low:.2f}-{interval.high:.2f})" if name == "poll" else share)
+    for first in PLACES:
+        hits = _among(places["poll"], first)
+        interval = binomtest(hits, len(asked)).proportion_ci(method="wilson")
+        cells.append(f"{hits / len(asked):.2f} ({interval.low:.2f}-{interval.high:.2f})")
+    cells += [f"{_among(places[metric], PLACES[-1]) / len(asked):.2f}" for metric in METRICS]
     return [*cells, f"{fooled / len(asked):.2f}"]
+
+
+def _among(places: list[int | None], first: int) -> int:
+    return sum(place is not None and place <= first for place in places)
 
 
 if __name__ == "__main__":

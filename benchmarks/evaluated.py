@@ -24,6 +24,8 @@ def main() -> None:
 
 def told(found: dict[str, Any]) -> None:
     """Print what one evaluation found."""
+    for note in found["notes"]:
+        say(f"\n{note}")
     share = {(one["kind"], one["method"], one["first"]): one for one in found["recall"]}
     average = found["average precision"]
     last = PLACES[-1]
@@ -42,14 +44,20 @@ def told(found: dict[str, Any]) -> None:
         cells += [f"{share[kind, metric, last]['value']:.2f}" for metric in METRICS]
         say(row(kind, count, *cells, f"{average[kind][POLL]['value']:.2f}"))
     say()
-    say(row("all copies, by", *[f"first {first}" for first in PLACES], "average precision"))
-    say(row("---", *["---:"] * (len(PLACES) + 1)))
+    heads = [*[f"first {first}" for first in PLACES], "average precision", f"more than the poll, first {last}"]
+    say(row("all copies, by", *heads))
+    say(row("---", *["---:"] * len(heads)))
     for method in (*RULES, *METRICS):
-        shares = [share[ALL, method, first] for first in PLACES]
-        if method in METHODS:
-            shares.append(average[ALL][method])
-        cells = [f"{one['value']:.3f} ({one['low']:.3f}-{one['high']:.3f})" for one in shares]
-        say(row(method, *cells, *[""] * (len(PLACES) + 1 - len(cells))))
+        cells = [_interval(share[ALL, method, first]) for first in PLACES]
+        cells.append(_interval(average[ALL][method]) if method in METHODS else "")
+        cells.append(_interval(found["more than the poll"][method], "+") if method != POLL else "")
+        say(row(method, *cells))
+
+
+def _interval(one: dict[str, float], sign: str = "") -> str:
+    """Return a figure and its interval, both with a sign where it is a difference."""
+    value, low, high = (f"{one[name] + 0.0:{sign}.3f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})" if sign else f"{value} ({low}-{high})"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/quality.py --data DIR --output OUT
 
-DIR holds `photos/`, `copies/` and `labels.csv` (query_path, duplicate_path, relation; paths below DIR). Every tenth
-photograph is altered in every way of `dedup.edits`. The jobs run through ./submit.sh with seeded weights (or
-`--weights`); then all pairs of contents are measured here, by brute force, so that every metric alone can be held
+DIR holds `photos/`, `copies/`, `nasty/` and `labels.csv` (query_path, duplicate_path, relation; paths below DIR).
+Every tenth photograph is altered in every way of `dedup.edits`. The jobs run through ./submit.sh with seeded weights
+(or `--weights`); then all pairs of contents are measured here, by brute force, so that every metric alone can be held
 against the poll at the same number of false pairs. Prints the tables of docs/quality.md.
 """
 
@@ -111,7 +111,7 @@ def main() -> None:
     # Thresholds are made from the photographs alone: the others are what is to be found.
     if not limits.exists():
         submit("calibrate", *at, "--output", str(limits.parent), "--sample", str(SAMPLE))
-    for source in (data / "copies", output / "altered"):
+    for source in (data / "copies", data / "nasty", output / "altered"):
         submit("ingest", "--images", str(source), "--table", str(output / "table"))
     submit("extract", *at, "--weights", options.weights)
     found = ("--output", str(output / "duplicates"), "--thresholds", str(limits))
@@ -164,7 +164,7 @@ def report(data: Path, output: Path, made: dict[str, tuple[str, str]]) -> None:
     widened = _widened(vectors[photos], thresholds.defaults())
     say(f"by the default thresholds, widened {widened:.2f} times, two photographs are near")
     curve(near, {name: np.sort(np.concatenate(values)) for name, values in far.items()}, true, within, alone)
-    groups(output, content, sources)
+    groups(data, output, content, sources)
 
 
 def _widened(vectors: NDArray[np.float32], within: thresholds.Thresholds) -> float:
@@ -208,8 +208,12 @@ def curve(
         say(row("false pairs", "", *[int((far[name] <= limit[name]).sum()) for name in names]))
 
 
-def groups(output: Path, content: dict[str, int | None], sources: NDArray[np.int64]) -> None:
-    """Print how right the manifest is: of the files dropped or under review, how many are of their keeper's source."""
+def groups(data: Path, output: Path, content: dict[str, int | None], sources: NDArray[np.int64]) -> None:
+    """Print how right the manifest is: of the files dropped or under review, how many are of their keeper's source.
+
+    And which are not.
+    """
+    wrong_ones: list[tuple[str, ...]] = []
     columns = ["path", "keeper", "action", "method", "reason"]
     counts: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
     for one in table(output / "duplicates", "manifest", columns):
@@ -218,6 +222,9 @@ def groups(output: Path, content: dict[str, int | None], sources: NDArray[np.int
             assert file is not None
             assert keeper is not None
             right = sources[file] == sources[keeper]
+            if not right:
+                names = [_below(Path(str(one[end])), data, output) for end in ("path", "keeper")]
+                wrong_ones.append((*names, str(one["action"])))
             counts[str(one["action"]), str(one["method"]), str(one["reason"]) if one["action"] == "review" else ""][
                 int(right)
             ] += 1
@@ -226,6 +233,15 @@ def groups(output: Path, content: dict[str, int | None], sources: NDArray[np.int
     say(row("---", "---", "---", "---:", "---:"))
     for key, (wrong, right) in sorted(counts.items()):
         say(row(*key, right, wrong))
+    say()
+    say(row("counts as wrong", "its keeper", "action"))
+    say(row("---", "---", "---"))
+    for one in sorted(wrong_ones):
+        say(row(*one))
+
+
+def _below(path: Path, *folders: Path) -> str:
+    return str(path.relative_to(next(folder for folder in folders if path.is_relative_to(folder))))
 
 
 if __name__ == "__main__":

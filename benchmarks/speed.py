@@ -56,7 +56,8 @@ def parsed() -> argparse.Namespace:
         nargs="+",
         choices=PRECISIONS,
         default=["float32", "int8"],
-        help="of DeDup and TensorFlow in extract (default: float32 int8; all together do not fit in 25 GB of memory)",
+        help="in extract, of DeDup and TensorFlow, and in memory (default: float32 int8; in extract, all together do "
+        "not fit in 25 GB of memory)",
     )
     sizes = {
         "images": (1_536, "of extract"),
@@ -154,9 +155,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     os.environ["MASTER"] = environment()["MASTER"]  # for the jobs that go through submit.sh from here
     for row in options.only:
         if row == "memory":
-            for peaks in tqdm(
-                memory(options, logs), desc="memory", total=1 + 2 * len(options.memory_rows), unit=" jobs"
-            ):
+            jobs = len(options.precisions) + 2 * len(options.memory_rows)
+            for peaks in tqdm(memory(options, logs), desc="memory", total=jobs, unit=" jobs"):
                 figures["memory"].append(peaks)
                 _keep(options.output, figures)
         else:

@@ -34,8 +34,9 @@ def memory(options: argparse.Namespace, logs: Path) -> Iterator[dict[str, Any]]:
     count = len(list(folder.iterdir()))
     table = ["--table", str(output / "table")]
     subprocess.run([str(SUBMIT), "ingest", "--images", str(folder), *table], check=True, stdout=subprocess.DEVNULL)
-    extract = [*table, "--features", str(output / "features"), "--weights", "seeded"]
-    yield _peaks("extract", f"{count:,} images", extract, logs / "memory-extract.txt")
+    for precision in options.precisions:
+        extract = [*table, "--features", str(output / precision), "--weights", "seeded", "--precision", precision]
+        yield _peaks("extract", f"{count:,} images, {precision}", extract, logs / f"memory-extract-{precision}.txt")
     for rows in sorted(options.memory_rows):
         at, within = lake(options, rows)
         query = ["--features", str(at), "--query", Lake(rows).sha256(0), "--report", str(output / "report")]

@@ -153,7 +153,7 @@ def evaluated() -> Evaluated:
         natural=5,
         recall=recall,
         best=ranks.best(recall),
-        gain=ranks.gain(others, hidden, ranks.best(recall)),
+        gains=ranks.gains(others, hidden),
         curves=ranks.curves(others, hidden),
         agreement=ranks.agreement(others),
         copies={kind: len(hidden.of(kind).kind) for kind in hidden.kinds},

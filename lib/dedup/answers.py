@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from dedup import delivery, formats, images, progress, queries, report, results, rounds, storage, tables
+from dedup import delivery, formats, images, progress, queries, report, results, rounds, storage, tables, views
 from dedup.distances import DEFAULT_P, METRICS
 from dedup.errors import Reject
 from dedup.focus import Focus
@@ -64,6 +64,7 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
         If a query is no image, a box is not on it, or the report cannot be written.
     """
     results.check(question.top, question.p, question.metrics)
+    views.require(question.views)
     location = formats.located(question.features)
     folder = formats.folder(question.report)
     storage.require_writable(folder)

@@ -74,7 +74,7 @@ class Evaluated:
     natural: int  #: neighbours that were left out, as they are copies too
     recall: dict[str, dict[str, dict[int, Interval]]]  #: by kind, method and place: see `ranks.recall`
     best: str  #: the metric that finds most copies alone
-    gain: Interval  #: how much more of all copies the poll finds
+    gains: dict[str, Interval]  #: by method, how much more of all copies it finds than the poll: see `ranks.gains`
     curves: dict[str, dict[str, Curve]]  #: by kind and method
     agreement: Agreement
     copies: dict[str, int]  #: how many there are, by kind
@@ -124,7 +124,6 @@ def evaluate(spark: SparkSession, wish: Wish, made: Made, network: Callable[[], 
     if not hidden.others.named.any():
         raise UsageError(f"{wish.features}: the images that are asked for have only copies around them")
     recall = ranks.recall(hidden.others, hidden.copies)
-    best = ranks.best(recall)
     done = Evaluated(
         model=made.model,
         views=wish.views,
@@ -133,8 +132,8 @@ def evaluate(spark: SparkSession, wish: Wish, made: Made, network: Callable[[], 
         unread=hidden.unread,
         natural=hidden.natural,
         recall=recall,
-        best=best,
-        gain=ranks.gain(hidden.others, hidden.copies, best),
+        best=ranks.best(recall),
+        gains=ranks.gains(hidden.others, hidden.copies),
         curves=ranks.curves(hidden.others, hidden.copies),
         agreement=ranks.agreement(hidden.others),
         copies={kind: int(hidden.copies.are(kind).sum()) for kind in hidden.copies.kinds},
@@ -199,6 +198,8 @@ def _labelled(spark: SparkSession, wish: Wish, made: Made, network: Callable[[],
         notes.append(f"{found.without:,} labelled pairs were left out: one of the two has no features.")
     if found.equal:
         notes.append(f"{found.equal:,} labelled pairs were left out: their bytes are equal.")
+    if found.repeated:
+        notes.append(f"{found.repeated:,} labelled pairs were left out: of the same contents there is another one.")
     if unread := int((~pair).sum()):
         notes.append(f"{unread:,} labelled pairs were left out: their image cannot be read any more.")
     return _Hidden(
@@ -274,7 +275,7 @@ def _figures(done: Evaluated) -> dict[str, object]:
     agreement = {"shared": done.agreement.shared.tolist(), "opinions": done.agreement.opinions}
     return {name: getattr(done, name) for name in names} | {
         "recall": recall,
-        "gain": asdict(done.gain),
+        "more than the poll": {method: asdict(gain) for method, gain in done.gains.items()},
         "average precision": average,
         "recall and precision": curves,
         "agreement": agreement,

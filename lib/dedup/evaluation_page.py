@@ -13,21 +13,29 @@ from dedup.views import first_views
 
 if TYPE_CHECKING:
     from dedup.evaluation import Evaluated
+    from dedup.limits import Interval
 
 
 def verdict(done: Evaluated) -> str:
     """Say whether the poll finds more than the best metric alone."""
     first = PLACES[-1]
     poll, alone = (done.recall[ALL][method][first].value for method in (POLL, done.best))
-    if done.gain.low > 0:
+    theirs = done.gains[done.best]
+    if theirs.high < 0:
         how = f"more than {done.best}, the best metric alone"
-    elif done.gain.high < 0:
+    elif theirs.low > 0:
         how = f"less than {done.best}, the best metric alone"
     else:
         how = f"no clear difference to {done.best}, the best metric alone"
-    between = f"{100 * done.gain.low:+.1f} to {100 * done.gain.high:+.1f} points"
+    between = f"{-100 * theirs.high:+.1f} to {-100 * theirs.low:+.1f} points"
     shares = f"{page.percent(poll)} % of all copies against {page.percent(alone)} %"
     return f"Among the first {first} images the poll finds {shares}: {how} (95 % interval {between})."
+
+
+def points(gain: Interval) -> str:
+    """Return a difference of shares and its interval, in points of a hundred."""
+    value, low, high = (f"{100 * one + 0.0:+.1f}" for one in (gain.value, gain.low, gain.high))
+    return f"{value} ({low} to {high})"
 
 
 def render(done: Evaluated) -> str:
@@ -40,6 +48,7 @@ def render(done: Evaluated) -> str:
         places=PLACES,
         poll=POLL,
         methods=[*RULES, *METRICS],
+        gains={method: points(gain) for method, gain in done.gains.items()},
         drawings=_drawings(done),
     )
 

@@ -41,6 +41,7 @@ class Labelled:
     duplicate: NDArray[np.str_]
     relation: NDArray[np.str_]
     equal: int  #: pairs of equal bytes, which are left out
+    repeated: int  #: pairs whose contents another one names too, by the same relation: they count once
     without: int  #: pairs one of which has no features, which are left out too
 
     @property
@@ -126,9 +127,16 @@ def known(spark: SparkSession, location: str, made: Made, pairs: list[Pair], sai
     there = {row["sha256"] for row in described.select("sha256").collect()}
     ends = [(contents.get(pair.query), contents.get(pair.duplicate), pair.relation) for pair in pairs]
     left = [(query, duplicate, relation) for query, duplicate, relation in ends if {query, duplicate} <= there]
-    kept = sorted({one for one in left if one[0] != one[1]})
+    different = [one for one in left if one[0] != one[1]]
+    kept = sorted(set(different))
     if not kept:
         raise UsageError(f"{said}: no pair of two different contents that have features")
-    equal = sum(query == duplicate for query, duplicate, _ in left)
     query_of, duplicate_of, relation_of = (np.array(column) for column in zip(*kept, strict=True))
-    return Labelled(query_of, duplicate_of, relation_of, equal, len(ends) - len(left))
+    return Labelled(
+        query=query_of,
+        duplicate=duplicate_of,
+        relation=relation_of,
+        equal=len(left) - len(different),
+        repeated=len(different) - len(kept),
+        without=len(ends) - len(left),
+    )

@@ -172,10 +172,25 @@ def best(recall: dict[str, dict[str, dict[int, Interval]]]) -> str:
     return max(METRICS, key=lambda metric: recall[ALL][metric][PLACES[-1]].value)
 
 
-def gain(others: Others, copies: Copies, metric: str) -> Interval:
-    """Return how much more of all copies the poll finds than a metric alone, at the last of PLACES."""
+def gains(others: Others, copies: Copies) -> dict[str, Interval]:
+    """Return by method how much more of all copies it finds than the poll does, at the last of PLACES."""
     hit = found(others, copies, PLACES[-1])
-    return _mean(hit[POLL].astype(float) - hit[metric], others.group[copies.image])
+    group = others.group[copies.image]
+    return {method: more(some, hit[POLL], group) for method, some in hit.items() if method != POLL}
+
+
+def more(hit: NDArray[np.bool_], than: NDArray[np.bool_], group: Indices) -> Interval:
+    """Return how much more of the same copies is found in one way than in another.
+
+    Parameters
+    ----------
+    hit, than
+        Which copies each of them finds, shape (copies,).
+    group
+        Which copies say the same, shape (copies,): the interval is that of drawing the groups again.
+    """
+    found = _mean(hit.astype(float) - than, group)
+    return found if len(np.unique(group)) >= _FEW else Interval(found.value, -1.0, 1.0)
 
 
 def _share(hit: NDArray[np.bool_], group: Indices) -> Interval:
@@ -217,21 +232,23 @@ def curves(others: Others, copies: Copies) -> dict[str, dict[str, Curve]]:
 
     As in the Image Similarity Challenge 2021 (Douze et al., arXiv 2106.09672), where the mean is called micro average
     precision: each image hands in its nearest others and its copy, if it is as near as these, and all are put in order
-    by how near they are. The poll's order is that of `limits.score`: the 3rd smallest of five distances, each divided
-    by the median distance to a nearest different image.
+    by how near they are; of one kind of copies, those images do that have some. The poll's order is that of
+    `limits.score`: the 3rd smallest of five distances, each divided by the median distance to a nearest different
+    image.
     """
     lists = others.lists()
     own = np.median(lists[np.isfinite(lists[:, 0]).all(axis=1), 0], axis=0)
     pairs = {metric: (lists[:, :, i], copies.distance[:, i], others.end[:, i]) for i, metric in enumerate(METRICS)}
-    known = others.named.any(axis=2)
+    known, all_images = others.named.any(axis=2), np.arange(len(others.end))
     scores = np.where(known, limits.score(others.distance, own, DEFAULT_VOTES), np.inf)
     polled = limits.score(copies.distance, own, DEFAULT_VOTES)
     pairs[POLL] = (scores, polled, limits.score(others.end, own, DEFAULT_VOTES))
     found: dict[str, dict[str, Curve]] = {}
     for kind in copies.kinds:
         some = copies.are(kind)
+        asked = np.isin(all_images, copies.image[some])[:, None]
         found[kind] = {
-            method: _curve(near, mine[some], copies.image[some], end, others.group)
+            method: _curve(np.where(asked, near, np.inf), mine[some], copies.image[some], end, others.group)
             for method, (near, mine, end) in pairs.items()
         }
     return found

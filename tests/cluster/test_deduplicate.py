@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
-from tests.cluster.conftest import Cluster, on, wait_for
+from PIL import Image, ImageOps
+from tests.cluster.conftest import Cluster, Once, Options, kill, on, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
-from tests.samples import WEIGHTS, make_images
+from tests.libraries import need
+from tests.samples import WEIGHTS, make_images, near_by
 
 from dedup import thresholds
 
@@ -76,6 +81,72 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_manifest(
     _, err = job.communicate(timeout=500)
     assert job.returncode == 0, err
     assert (tmp_path / "out" / "manifest.csv").read_bytes() == local
+
+
+MIRRORED = 8
+"""Of so many pictures, the mirror image is among the images too."""
+
+
+@pytest.fixture(scope="module")
+def mirrored(submit: Submit, model: Options, once: Once) -> Path:
+    """Return a folder with features of 120 images, and thresholds by which mirror images are near, and no others."""
+
+    def fill(folder: Path) -> None:
+        plain = make_images(folder / "images", 120 - MIRRORED)
+        (folder / "images" / "mirrored").mkdir()
+        for number, path in enumerate(plain[:MIRRORED]):
+            with Image.open(path) as image:
+                turned = ImageOps.mirror(ImageOps.exif_transpose(image).convert("RGB"))
+                turned.save(folder / "images" / "mirrored" / f"{number}.png")
+        made = ("--images", f"{folder}/images", "--features", f"{folder}/features")
+        extract = submit("extract", *made, *model)
+        _, err = extract.communicate(timeout=300)
+        assert extract.returncode == 0, err
+        (name,) = [path.name for path in (folder / "features" / "_models").iterdir()]
+        rows = np.stack([np.frombuffer(row, np.float32) for row in vectors(folder / "features").values()])
+        nearest = near_by(rows, 3, 0, name)
+        half = {metric: within / 2 for metric, within in nearest.within.items()}
+        replace(nearest, within=half, views=2).save(f"{folder}/thresholds.json")
+
+    return once("mirrored", fill)
+
+
+@pytest.mark.parametrize("name", ["delta", "iceberg"])
+def test_what_a_killed_run_has_seen_in_views_counts_and_the_next_ends_in_the_same_manifest(
+    name: str, mirrored: Path, submit: Submit, tmp_path: Path
+) -> None:
+    need(name)
+
+    def start(output: Path, *options: str) -> subprocess.Popen[str]:
+        within = ("--thresholds", f"{mirrored}/thresholds.json", "--views", "2", "--csv")
+        # One core makes two rounds.
+        on_one = ("--master", "local[1]", "deduplicate", "--features", f"{mirrored}/features")
+        return submit(*on_one, "--output", str(output), *within, *options)
+
+    def seen(job: subprocess.Popen[str]) -> tuple[int, ...]:
+        out, err = job.communicate(timeout=400)
+        assert job.returncode == 0, err
+        found = re.search(r"120 seen in views = (\d+) made \+ (\d+) made before \+ 0 not readable", out)
+        assert found is not None, out
+        return tuple(map(int, found.groups()))
+
+    assert seen(start(tmp_path / "whole")) == (120, 0)
+    manifest = (tmp_path / "whole" / "manifest.csv").read_bytes()
+    views = Counter((row["action"], row["view"]) for row in csv.DictReader(io.StringIO(manifest.decode())))
+    assert views == {("keep", ""): 120 - MIRRORED, ("drop", "mirrored"): MIRRORED}
+
+    output = tmp_path / name
+    durable = {"delta": "views/_delta_log/*.json", "iceberg": "views/metadata/v*.metadata.json"}[name]
+    job = start(output, "--format", name)
+    # The first one makes the table.
+    wait_for("a round of views", lambda: len([*output.glob(durable)]) > 1 or job.poll() is not None, 240)
+    assert job.poll() is None, job.communicate()
+    kill(job.pid, *started_by(job.pid))
+    job.communicate(timeout=60)
+    made, before = seen(start(output, "--format", name))
+    assert min(made, before) > 0
+    assert made + before == 120
+    assert (output / "manifest.csv").read_bytes() == manifest
 
 
 def test_a_calibration_leaves_thresholds(copied: Path, submit: Submit) -> None:

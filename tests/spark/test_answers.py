@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from pyspark.sql import SparkSession
 from tests.samples import Lake, picture
 
 from dedup import answers, formats, models, tables
 from dedup.answers import Question
+from dedup.distances import METRICS
 from dedup.edits import EDITS
 from dedup.errors import UsageError
 from dedup.focus import Focus, box
@@ -121,6 +122,45 @@ def test_only_the_focus_of_a_query_counts(spark: SparkSession, lake: Lake, model
     assert ask(Focus(off=(half,))) != ask(Focus())
     assert all(row["euclidean"] > 0 for row in ask(Focus()))
     assert all(row["euclidean"] > 0 for row in ask(Focus(on=(box("0,0,1,1"),), off=(box("0,0,20,20"),))))
+
+
+def test_the_focus_of_a_query_is_asked_for_in_all_views(
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path
+) -> None:
+    known = Image.open(next(lake.images.rglob("cloud 000.png"))).convert("RGB")
+    pasted = Image.new("RGB", (known.width * 3, known.height * 2), "red")
+    pasted.paste(ImageOps.mirror(known), (known.width, known.height))
+    pasted.save(tmp_path / "pasted.png")
+    chosen = Chosen(models.one(lake.features, model.id), lambda: model)
+    asked = [str(tmp_path / "pasted.png")]
+    focus = Focus(on=(box(f"{known.width},{known.height},{known.width},{known.height}"),))
+    question = Question(lake.features, asked, str(tmp_path / "report"), focus=focus, views=8)
+    first = answers.ask(spark, question, chosen).rows[asked[0]][0]
+    assert (first["sha256"], first["votes"]) == (hashes(lake.images)["cloud 000.png"], 5)
+    assert (first["view"], first["euclidean"]) == ("mirrored", pytest.approx(0, abs=1e-3))
+
+    painted, turned = known.copy(), ImageOps.mirror(known)
+    painted.paste(model.neutral, (0, 0, known.width // 4, known.height))
+    painted.save(tmp_path / "painted.png")
+    turned.save(tmp_path / "turned.png")
+    off = Focus(off=(box(f"{known.width - known.width // 4},0,{known.width // 4},{known.height}"),))
+
+    def distances(name: str, focus: Focus) -> dict[str, tuple[Any, ...]]:
+        ask = replace(question, asked=[str(tmp_path / name)], focus=focus)
+        rows = answers.ask(spark, ask, chosen).rows[ask.asked[0]]
+        return {row["sha256"]: tuple(row[metric] for metric in METRICS) for row in rows}
+
+    plain, mirrored = distances("painted.png", Focus()), distances("turned.png", off)
+    assert plain.keys() == mirrored.keys(), "what is painted over in a view is what was painted over"
+    for sha256, row in plain.items():
+        assert row == pytest.approx(mirrored[sha256], rel=1e-3, abs=1e-3)
+
+
+def test_views_that_there_are_none_of_are_refused(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
+    question = Question(lake.features, [str(lake.images)], str(tmp_path / "report"), views=3)
+    with pytest.raises(UsageError, match="--views 3: possible are 1, 2, 4, 8"):
+        answers.ask(spark, question, without(lake))
+    assert not [*tmp_path.iterdir()]
 
 
 def test_what_the_table_knows_is_read_again_for_a_focus_and_views(

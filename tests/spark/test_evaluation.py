@@ -75,6 +75,7 @@ def test_labelled_copies_are_asked_for_by_what_the_table_has(spark: SparkSession
         tmp_path,
         [
             (first, "images/near.png", "resized"),
+            (first, "images/same.png", "resized"),
             (str(far), first, "none"),
             ("images/near.png", "images/same.png", "same"),
             (first, "images/none.png", "lost"),
@@ -83,7 +84,11 @@ def test_labelled_copies_are_asked_for_by_what_the_table_has(spark: SparkSession
     wish = Wish(location, str(tmp_path / "out"), labels=file)
     done = evaluation.evaluate(spark, wish, models.one(location, model.id), no_network)
     assert done.copies == {"none": 1, "resized": 1, ALL: 2}
-    assert [note.split()[0] for note in done.notes] == ["1", "1"], "equal bytes, and a file without features"
+    assert [note.rpartition(": ")[2] for note in done.notes] == [
+        "one of the two has no features.",
+        "their bytes are equal.",
+        "of the same contents there is another one.",
+    ]
     for method in METHODS:
         assert done.recall["resized"][method][1].value == 1
         assert done.recall["none"][method][1].value == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shutil
@@ -15,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from pyspark.sql import SparkSession
+from tests.networks import network, save
 from tests.samples import ROOT, Lake
 
-from dedup import delivery, job, tables
+from dedup import delivery, job, labels, tables
 from dedup.errors import Outage, UsageError
 
 RunBy = Callable[[str | Path], str]
@@ -173,6 +175,28 @@ def test_a_file_of_a_table_that_is_none_is_named_in_one_line(
     assert ended.value.code == 2
 
 
+@pytest.fixture(scope="module")
+def given(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with files that jobs are given: labels that are none, and a network that has no features."""
+    folder = tmp_path_factory.mktemp("given")
+    there, gone = next(lake.images.rglob("cloud 000.*")), folder / "gone.jpg"
+    (folder / "missing.csv").write_text(f"{','.join(labels.COLUMNS)}\n{there},{gone},near\n")
+    (folder / "columns.csv").write_text("a,b\n1,2\n")
+    save(network(width=0), folder / "empty.onnx")
+    return folder
+
+
+def run(words: str, **places: str | Path) -> int:
+    """Run a job as its file is run, and return its exit code."""
+    name, *given = words.format(**places).split()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *given])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "jobs" / f"{name}.py"), run_name="__main__")
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
 @pytest.mark.usefixtures("classic")
 @pytest.mark.parametrize(
     ("words", "says"),
@@ -206,29 +230,48 @@ def test_a_file_of_a_table_that_is_none_is_named_in_one_line(
         ),
         ("deduplicate --features {features} --output {tmp}/d --keep prettiest", "--keep: invalid choice: 'prettiest'"),
         ("deduplicate --features {features} --output {tmp}/d --model x", "not with x"),
+        ("extract --table {table} --features {tmp}/f --model onnx:{given}/empty.onnx --size 32", "empty.onnx"),
+        ("evaluate --features {features} --output {tmp}/e --originals 0", "whole number from 1 up"),
+        ("evaluate --features {features} --output {tmp}/e --labels {tmp}/none.csv", "none.csv: missing"),
+        ("evaluate --features {features} --output {tmp}/e --labels {given}/columns.csv", "must name the columns"),
+        (
+            "evaluate --features {features} --output {tmp}/e --labels {given}/missing.csv",
+            "/gone.jpg is not among the files of",
+        ),
     ],
 )
 def test_bad_use_of_a_job_is_one_line_and_exit_code_2(
     words: str,
     says: str,
     lake: Lake,
+    given: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places = {"tmp": tmp_path, "images": lake.images, "table": lake.table, "features": lake.features}
-    name, *given = words.format(**places).split()
-    monkeypatch.setattr(sys, "argv", [name, *given])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "jobs" / f"{name}.py"), run_name="__main__")
-    assert ended.value.code == 2
+    assert run(words, tmp=tmp_path, given=given, images=lake.images, table=lake.table, features=lake.features) == 2
     out, err = capfd.readouterr()
     assert out == ""
     (line,) = err.splitlines()
     assert line.startswith("error: ")
     assert says in line
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing is left"
+
+
+@pytest.mark.usefixtures("classic")
+def test_labels_are_asked_for_by_the_job(
+    spark: SparkSession, location: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, second = [row["path"] for row in tables.read(spark, location, "images").orderBy("path").take(2)]
+    (tmp_path / "labels.csv").write_text(f"{','.join(labels.COLUMNS)}\n{first},{second},near\n")
+    words = "evaluate --features {features} --labels {tmp}/labels.csv --output {tmp} --views 2 --minkowski-p 4"
+    assert run(words, features=location, tmp=tmp_path) == 0
+    out, _ = capfd.readouterr()
+    assert out.splitlines()[-1] == f"report: {tmp_path}/evaluation.html"
+    figures = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (figures["originals"], figures["views"]) == (1, 2)
+    assert figures["copies"] == {"near": 1, "all": 1}
 
 
 def test_any_other_failure_of_a_task_is_told_as_it_is(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,7 @@ from dedup.calibration import Wish
 from dedup.errors import UsageError
 from dedup.onnx_model import ENGINE, OnnxModel
 from dedup.summary import Request
+from dedup.turned import Turned
 
 SIDE = 40
 
@@ -85,7 +86,7 @@ def test_the_lake_is_calibrated_evaluated_and_deduplicated(spark: SparkSession, 
     request = Request(place.features, str(tmp_path / "output"), thresholds.defaults(), policy=keepers.Policy())
     with pytest.raises(UsageError, match=f"default thresholds are for VGG16, not for {place.network.id}"):
         deduplication.deduplicate(spark, request)
-    wish = Wish(place.features, str(tmp_path / "calibrated"), sample=10, precision=0.9)
+    wish = Wish(place.features, str(tmp_path / "calibrated"), sample=10, precision=0.9, views=2)
     calibrated = calibration.calibrate(spark, wish, chosen.made, chosen.network())
     assert calibrated.thresholds.model == place.network.id
     looked = evaluation.Wish(place.features, str(tmp_path / "evaluated"), originals=5, views=2)
@@ -93,7 +94,8 @@ def test_the_lake_is_calibrated_evaluated_and_deduplicated(spark: SparkSession, 
     assert evaluated.model == place.network.id
     within = thresholds.load(f"{tmp_path}/calibrated/thresholds.json")
     request = Request(place.features, str(tmp_path / "output"), within)
-    deduplication.deduplicate(spark, request)
+    done = deduplication.deduplicate(spark, request)
+    assert done.turned == Turned(views=2, contents=31, made=31, lacking=0)
     rows = {row["path"]: row for row in tables.read(spark, str(tmp_path / "output"), "manifest").collect()}
     assert rows[str(place.paths[0])]["group_id"] == rows[str(place.paths[-1])]["group_id"] is not None
 

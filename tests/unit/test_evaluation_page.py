@@ -59,13 +59,22 @@ def test_the_page_needs_nothing_else_and_is_well_formed(shown: str) -> None:
 @pytest.mark.parametrize(
     ("gain", "says"),
     [
-        (Interval(0.3, 0.2, 0.4), "more than cosine"),
-        (Interval(-0.3, -0.4, -0.2), "less than cosine"),
-        (Interval(0.02, -0.05, 0.1), "no clear difference to cosine"),
+        (Interval(-0.3, -0.4, -0.2), ("more than cosine", "+20.0 to +40.0 points")),
+        (Interval(0.3, 0.2, 0.4), ("less than cosine", "-40.0 to -20.0 points")),
+        (Interval(0.02, -0.05, 0.1), ("no clear difference to cosine", "-10.0 to +5.0 points")),
+        (Interval(-1, -1, 1), ("no clear difference to cosine", "-100.0 to +100.0 points")),
     ],
 )
-def test_the_verdict_is_honest(found: Evaluated, gain: Interval, says: str) -> None:
-    assert says in evaluation_page.verdict(replace(found, best="cosine", gain=gain))
+def test_the_verdict_is_honest(found: Evaluated, gain: Interval, says: tuple[str, str]) -> None:
+    said = evaluation_page.verdict(replace(found, best="cosine", gains={"cosine": gain}))
+    for words in says:
+        assert words in said
+
+
+def test_other_ways_to_count_stand_beside_the_poll(shown: str, found: Evaluated) -> None:
+    for method, gain in found.gains.items():
+        assert f"<td><small>{evaluation_page.points(gain)}</small></td>" in shown, method
+    assert evaluation_page.points(Interval(-0.0, -0.0004, 0.012)) == "+0.0 (-0.0 to +1.2)"
 
 
 def test_the_terminal_says_the_same(found: Evaluated) -> None:

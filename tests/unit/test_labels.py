@@ -52,5 +52,5 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 def test_what_pairs_connect_is_one_group() -> None:
     query, duplicate = np.array(["a", "b", "d"]), np.array(["b", "c", "e"])
-    groups = Labelled(query, duplicate, query, 0, 0).groups
+    groups = Labelled(query, duplicate, query, 0, 0, 0).groups
     assert groups["a"] == groups["b"] == groups["c"] != groups["d"] == groups["e"]

@@ -197,14 +197,32 @@ def test_a_rare_kind_of_copies_is_drawn_where_there_are_copies() -> None:
     assert average.value == average.low == average.high == 1
 
 
-def test_the_gain_of_the_poll_is_what_it_finds_more() -> None:
+def test_kinds_of_copies_are_hidden_among_what_is_near_to_their_own_images() -> None:
+    near = np.full((2, 3, len(METRICS)), 2.0)
+    near[1] = 0.5
+    distance = np.array([[1.0], [0.25]]) * np.ones(len(METRICS))
+    hidden = Copies(np.array([0, 1]), np.array(["blurred", "text"]), distance)
+    found = ranks.curves(all_of(near, np.ones(near.shape, bool)), hidden)
+    assert [found[kind]["euclidean"].average.value for kind in ("blurred", "text")] == [1, 1]
+    assert found[ALL]["euclidean"].average.value == pytest.approx((1 + 2 / 5) / 2)
+
+
+def test_a_gain_is_what_is_found_more_than_by_the_poll() -> None:
     among, hidden = others(2), copies(2)
     recall = ranks.recall(among, hidden)
+    gains = ranks.gains(among, hidden)
+    assert list(gains) == [*METRICS, *list(ranks.RULES)[1:]]
+    for method, gain in gains.items():
+        assert gain.value == pytest.approx(recall[ALL][method][10].value - recall[ALL][POLL][10].value)
+        assert gain.low <= gain.value <= gain.high
     best = ranks.best(recall)
-    gain = ranks.gain(among, hidden, best)
-    assert gain.value == pytest.approx(recall[ALL][POLL][10].value - recall[ALL][best][10].value)
-    assert gain.low <= gain.value <= gain.high
     assert recall[ALL][best][10].value == max(recall[ALL][metric][10].value for metric in METRICS)
+
+
+def test_of_few_groups_no_gain_is_clear() -> None:
+    better, worse = np.ones(12, bool), np.zeros(12, bool)
+    assert ranks.more(better, worse, np.arange(12) // 3) == limits.Interval(1, -1, 1)
+    assert ranks.more(better, worse, np.arange(12) // 2) == limits.Interval(1, 1, 1)
 
 
 def test_precision_falls_with_what_comes_before() -> None:
