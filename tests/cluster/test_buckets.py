@@ -17,7 +17,7 @@ from tests.libraries import need
 from tests.samples import picture
 from tests.store import Gateway, Store, environment
 
-from dedup import models
+from dedup import models, thresholds
 from dedup.distances import METRICS
 from dedup.thresholds import Thresholds
 
@@ -53,6 +53,11 @@ def finished(job: subprocess.Popen[str]) -> str:
     out, err = job.communicate(timeout=400)
     assert job.returncode == 0, err
     return out
+
+
+def nothing_near(out: Path) -> Thresholds:
+    """Return thresholds for the features in a bucket that no two images are within."""
+    return Thresholds(models.one(str(out / "features"), None).model, 5, dict.fromkeys(METRICS, 1e-9), "a test", views=2)
 
 
 @pytest.mark.slow
@@ -98,13 +103,23 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
     assert asked in finished(on_store(*query))
     assert "<img" in (out / "report/report.html").read_text()
 
-    nothing_near = Thresholds(models.one(str(out / "features"), None).model, 5, dict.fromkeys(METRICS, 1e-9), "a test")
-    nothing_near.save(str(out / "thresholds.json"))
+    nothing_near(out).save(str(out / "thresholds.json"))
     deduplicate = ("deduplicate", "--features", "s3a://out/features", "--output", "s3a://out/dd", "--csv")
-    said = finished(on_store(*deduplicate, "--thresholds", "s3a://out/thresholds.json"))
+    said = finished(on_store(*deduplicate, "--thresholds", "s3a://out/thresholds.json", "--views", "2"))
     assert "64 files" in said
+    assert "60 seen in views = 60 made + 0 made before + 0 not readable" in said
     lines = (out / "dd/manifest.csv").read_text().splitlines()
     assert len(lines) == 65
+
+    sampled = ("--features", "s3a://out/features", "--table", "s3a://out/the lake", "--output")
+    said = finished(on_store("calibrate", *sampled, "s3a://out/limits", "--sample", "2", "--precision", "0.5"))
+    assert "report: s3a://out/limits/calibration.html" in said
+    assert thresholds.load(str(out / "limits/thresholds.json")).calibrated
+    named = ["query_path,duplicate_path,relation", *(f"{ODD[0]},{name},odd" for name in ODD[1:])]
+    (photos / "labels.csv").write_text("\n".join(named))
+    labelled = ("evaluate", *sampled, "s3a://out/found", "--labels", "s3a://photos/labels.csv", "--views", "2")
+    assert "report: s3a://out/found/evaluation.html" in finished(on_store(*labelled))
+    assert json.loads((out / "found/evaluation.json").read_text())["originals"] == 1
     assert not [path for path in (out / "dd").iterdir() if path.name.startswith("_scratch")]
     assert gateway.refused["Hadoop"] > 10, "Spark itself was refused"
     assert gateway.refused["aws-sdk-cpp"] > 10, "and so was Arrow"
@@ -138,6 +153,10 @@ def test_tables_in_delta_lie_in_buckets_too_and_a_profile_has_the_keys(
     asked = f"s3a://some/{files[0].name}"
     assert asked in run("query", *features, "--query", asked, "--report", "s3a://delta/report")
     assert (out / "report/results/_delta_log").is_dir()
+    nothing_near(out).save(str(out / "thresholds.json"))
+    within = ("--thresholds", "s3a://delta/thresholds.json", "--views", "1")
+    assert f"12 files = {len(contents)} keep" in run("deduplicate", *features, "--output", "s3a://delta/dd", *within)
+    assert (out / "dd/manifest/_delta_log").is_dir()
 
 
 def test_wrong_credentials_are_one_line(store: Store, on_store: Submit) -> None:
