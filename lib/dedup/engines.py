@@ -6,8 +6,10 @@ computed is not told by a model's id, no more than which kind of processor did: 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 from dedup import convolutions, reduced_precision, vgg16
 from dedup.arithmetic import Arithmetic
 from dedup.convolutions import Convolve
+
+_log = logging.getLogger(__name__)
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From pixels, uint8 (n, side, side, 3) in RGB, n at least 1, to features, float32 (n, width)."""
@@ -86,11 +90,19 @@ def _alike(most: int) -> int:
 _ALIGNMENT = 64  # bytes: of a file mapped into memory every tensor has it, for all their sizes are multiples
 
 
+@cache  # once in the life of a worker: TensorFlow keeps the GPUs that it began with
 def sees_gpus() -> bool:
-    """Tell whether TensorFlow finds a GPU, of those in the variable CUDA_VISIBLE_DEVICES."""
-    import tensorflow as tf
+    """Tell whether TensorFlow finds a GPU, of those in the variable CUDA_VISIBLE_DEVICES; if not, the log says why."""
+    why = "TensorFlow sees none"
+    try:
+        import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+        if tf.config.list_physical_devices("GPU"):
+            return True
+    except ImportError as error:  # executors for CPUs have none
+        why = str(error)
+    _log.warning("a GPU that Spark gave is not used, the CPU computes: %s", why)
+    return False
 
 
 def _tensorflow(flat: NDArray[np.float32], arithmetic: Arithmetic, batch_size: int, threads: int) -> Predict:

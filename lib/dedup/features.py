@@ -96,8 +96,8 @@ def network(task: Task) -> engines.Predict:
 def engine(arithmetic: Arithmetic | Recipe) -> engines.Engine:
     """Return what this task computes the network with: TensorFlow on GPUs that Spark gave to it, or what suits its CPU.
 
-    Some clusters give a GPU to every task, whether or not their TensorFlow can use one. int8 is OpenVINO's alone. What
-    is not VGG16 is ONNX Runtime's.
+    Some clusters give a GPU to every task, whether or not they have a TensorFlow that can use it. int8 is OpenVINO's
+    alone. What is not VGG16 is ONNX Runtime's.
     """
     if isinstance(arithmetic, Recipe):
         return onnx_model.ENGINE
