@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -260,6 +261,15 @@ def test_features_are_written_in_lz4(lake: Lake) -> None:
     assert {group.column(i).compression for i in range(group.num_columns)} == {"LZ4"}
 
 
+class Nothing:
+    """Weights that nobody needs."""
+
+    name = ""
+
+    def open(self) -> NDArray[np.float32]:
+        raise AssertionError("no network is loaded")
+
+
 def test_image_bytes_that_wait_for_the_network_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 
@@ -278,14 +288,43 @@ def test_image_bytes_that_wait_for_the_network_are_bounded(monkeypatch: pytest.M
     monkeypatch.setattr(features, "_described", described)
     monkeypatch.setattr(features, "_ROWS", 1)
 
-    class Nothing:
-        name = ""
-
-        def open(self) -> NDArray[np.float32]:
-            raise AssertionError("there is no picture")
-
     list(features._extract(rows(), features.Task(Nothing(), Arithmetic("float32"), 224)))
-    assert seen[0] <= 6
+    assert seen[0] == 5, "four wait, and one is at hand"
+
+
+def test_a_picture_is_decoded_while_the_network_computes_those_before_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    patience = 60  # seconds after which what does not come has failed
+    size = features.engine(Arithmetic("float32")).batch_size
+    contents = [path.read_bytes() for path in make_images(tmp_path, size + 1)]
+    computing, decoded = threading.Event(), threading.Event()
+    decode = pixels.decode
+
+    def last_waits(content: bytes, side: int) -> pixels.Picture:
+        if content != contents[-1]:
+            return decode(content, side)
+        assert computing.wait(patience), "the network does not wait for it"
+        found = decode(content, side)
+        decoded.set()
+        return found
+
+    def compute(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        computing.set()
+        assert decoded.wait(patience), "it does not wait for the network"
+        return pictures[:, 0, 0].astype(np.float32)
+
+    monkeypatch.setattr(pixels, "decode", last_waits)
+    monkeypatch.setattr(features, "network", lambda task: compute)
+    rows = [
+        {"sha256": str(number), "path": "", "other": "", "bucket": 0, "content": content}
+        for number, content in enumerate(contents)
+    ]
+    task = features.Task(Nothing(), Arithmetic("float32"), 224)
+    made = pa.Table.from_batches(features._extract(iter([pa.RecordBatch.from_pylist(rows)]), task))
+    assert made["sha256"].to_pylist() == [row["sha256"] for row in rows]
+    expected = [decode(content, 224).pixels[0, 0].astype("<f4").tobytes() for content in contents]
+    assert made["features"].to_pylist() == expected
 
 
 def broken(folder: Path) -> None:
