@@ -28,6 +28,7 @@ def main() -> None:
     network = models.begun(job.load_network(options), options.features)
     identity = network.id  # of int8 it may lack something: that is said before anything begins
     spark = job.session("extract")
+    job.suggest_precision(options)
     where = (options.features, network)
     if options.follow and options.images:
         with job.step("ingest") as first, job.step("extract") as step:
