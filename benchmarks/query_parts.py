@@ -16,15 +16,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from quality import row, say
 from tqdm import tqdm
 
@@ -54,6 +56,25 @@ def addressed(batches: Batches) -> Batches:
             yield pa.RecordBatch.from_pydict({"file": pa.array([file] * rows), "row": pa.array(np.arange(rows))})
 
 
+_held: list[tuple[NDArray[np.bytes_], NDArray[np.float32]]] = []
+"""The share of the lake that a process has in memory, as a task has it when it computes."""
+
+
+def hold(lake: Path, share: int) -> None:
+    """Begin a process for one of as many shares of a lake as there are cores."""
+    hashes, found = serving.vectors(lake, share, serving.cores())
+    _held.append((np.array(hashes, "S64"), found))
+
+
+def nominated(asked: Queries, top: int, names: tuple[str, ...]) -> int:
+    """Compute distances and top lists of what this process holds, in blocks as tasks do; return how many they name."""
+    ((hashes, found),) = _held
+    nominees = results.Nominees(asked.vectors, top, DEFAULT_P, names)
+    for start in range(0, len(found), vectors._ROWS):
+        nominees.add(hashes[start : start + vectors._ROWS], found[start : start + vectors._ROWS])
+    return len(nominees.query)
+
+
 def main() -> None:
     """Measure each part in turn, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,10 +83,9 @@ def main() -> None:
     options = parser.parse_args()
     os.environ |= {"PYTHONPATH": os.pathsep.join(PATHS), "PYSPARK_PYTHON": sys.executable}
     files = serving.parquet(options.lake)
-    found = serving.vectors(options.lake)
-    asked = Queries(("query",), serving.asked(found[1], 1))
+    asked = Queries(("query",), serving.asked(serving.vectors(options.lake)[1], 1))
     (made,) = models.of(str(options.lake))
-    width, top, names = found[1].shape[1], results.DEFAULT_TOP + 1, tuple(METRICS)
+    width, top, names = asked.vectors.shape[1], results.DEFAULT_TOP + 1, tuple(METRICS)
     spark = serving.session(ours=True)
     spark.sparkContext.setLogLevel("ERROR")
 
@@ -91,16 +111,13 @@ def main() -> None:
         nominees = rows.mapInArrow(lambda batches: work(addressed(batches)), results._NOMINATED)
         return results.poll(nominees, results.DEFAULT_TOP, names).collect()
 
-    def share(place: int) -> None:
-        mine = results.Nominees(asked.vectors, top, DEFAULT_P, names)
-        hashes = np.array(found[0][place :: serving.cores()], "S64")
-        rows = found[1][place :: serving.cores()]
-        for start in range(0, len(rows), 512):
-            mine.add(hashes[start : start + 512], np.ascontiguousarray(rows[start : start + 512]))
+    shares = [
+        ProcessPoolExecutor(1, get_context("spawn"), hold, (options.lake, share)) for share in range(serving.cores())
+    ]
 
     def kernel() -> None:
-        with ThreadPoolExecutor(serving.cores()) as pool:
-            list(pool.map(share, range(serving.cores())))
+        for named in [one.submit(nominated, asked, top, names) for one in shares]:
+            named.result()
 
     parts: dict[str, Callable[[], Any]] = {
         "addresses, taken by tasks in Python": lambda: read(0),
@@ -109,7 +126,7 @@ def main() -> None:
         "and the poll: a query": lambda: whole().collect(),
         "a query whose tasks are given whole files, without addresses": of_whole_files,
         "listing the files, Spark's plan": plan,
-        "distances and top lists alone, a thread for each core, vectors in memory": kernel,
+        "distances and top lists alone, a process for each core, hashes and vectors in memory": kernel,
         "a bare scan of the same files": partial(serving.scan, files),
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}

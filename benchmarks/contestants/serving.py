@@ -96,9 +96,10 @@ def parquet(lake: Path) -> list[str]:
     return sorted(str(file) for file in (lake / "features").rglob("*.parquet"))
 
 
-def vectors(lake: Path) -> tuple[list[str], NDArray[np.float32]]:
-    """Return the hashes and vectors of a lake, shape (rows, WIDTH), in memory."""
-    files = ds.dataset(parquet(lake), format="parquet")
+def vectors(lake: Path, share: int = 0, shares: int = 1) -> tuple[list[str], NDArray[np.float32]]:
+    """Return the hashes and vectors of a lake, shape (rows, WIDTH), in memory; or of one of several shares of it."""
+    named = parquet(lake)
+    files = ds.dataset(named[len(named) * share // shares : len(named) * (share + 1) // shares], format="parquet")
     hashes: list[str] = []
     found = np.empty((files.count_rows(), WIDTH), np.float32)
     for batch in files.to_batches(columns=["sha256", "features"], batch_size=1024):
