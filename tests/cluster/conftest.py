@@ -260,7 +260,7 @@ def _registered(log: Path) -> bool:
 
 
 @contextmanager
-def _cluster(environment: dict[str, str], folder: Path) -> Iterator[Cluster]:
+def _cluster(environment: dict[str, str], folder: Path, of_workers: tuple[str, ...]) -> Iterator[Cluster]:
     import pyspark
 
     home = Path(pyspark.__file__).parent
@@ -281,7 +281,8 @@ def _cluster(environment: dict[str, str], folder: Path) -> Iterator[Cluster]:
         one = Cluster(found[1], master)
         for number in range(2):
             size = ("-c", "1", "-m", "2g", "--work-dir", str(folder / f"work{number}"))
-            worker, log = start(f"worker{number}", "org.apache.spark.deploy.worker.Worker", *loopback, *size, one.url)
+            words = (*loopback, *size, *of_workers, one.url)
+            worker, log = start(f"worker{number}", "org.apache.spark.deploy.worker.Worker", *words)
             running.append(worker)
             one.workers.append(worker)
             wait_for("a worker", partial(_registered, log))
@@ -293,13 +294,16 @@ def _cluster(environment: dict[str, str], folder: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def clusters(environment: dict[str, str], tmp_path: Path) -> Callable[[], AbstractContextManager[Cluster]]:
-    """Return a function that starts a master and two workers of one core each, for the time of a `with`."""
+def clusters(environment: dict[str, str], tmp_path: Path) -> Callable[..., AbstractContextManager[Cluster]]:
+    """Return a function that starts a master and two workers of one core each, for the time of a `with`.
 
-    def start() -> AbstractContextManager[Cluster]:
+    What it is given are words for the workers.
+    """
+
+    def start(*of_workers: str) -> AbstractContextManager[Cluster]:
         folder = tmp_path / f"cluster{len([*tmp_path.glob('cluster*')])}"
         folder.mkdir()
-        return _cluster(environment, folder)
+        return _cluster(environment, folder, of_workers)
 
     return start
 
