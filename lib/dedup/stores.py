@@ -24,6 +24,9 @@ _PATIENCE = 20.0  # seconds without a byte after which a request is made anew
 URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+):(//(?P<authority>[^/]*))?(?P<path>.*)", re.DOTALL)
 _VOLUMES = "/Volumes/"  # of Databricks: to Arrow they are files, to Spark not always those of the machine
 
+OF_VOLUMES = "^(?i:dbfs):/+(?=Volumes/)"
+"""How a URI of a file in a volume begins, up to its path; Java reads it as Python does."""
+
 
 def _s3(bucket: str) -> tuple[fs.FileSystem, str]:
     # Arrow looks for credentials and the region where all of Amazon's tools do, but not for the endpoint.
@@ -55,8 +58,8 @@ _SCHEMES: dict[str, Callable[[str], tuple[fs.FileSystem, str]]] = {
 """By scheme, what stands between // and / becomes a file system and the path there that is the root of such URIs."""
 
 
-SPELT = {"s3": "s3a", "abfs": "abfss"}
-"""How tables spell the schemes of one store: plain Spark knows no `s3:`, and encryption leads to no other place."""
+SPELT = {"s3": "s3a", "s3a": "s3a", "gs": "gs", "abfs": "abfss", "abfss": "abfss", "hdfs": "hdfs"}
+"""How tables spell the schemes of stores: plain Spark knows no `s3:`, and encryption leads to no other place."""
 
 
 @cache  # a client is made once in a process, not for every file
@@ -79,8 +82,7 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
         location.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"{os.fsencode(location)!r}: a location must be UTF-8") from error
-    if location.startswith(f"dbfs:{_VOLUMES}"):
-        location = location.removeprefix("dbfs:")
+    location = re.sub(OF_VOLUMES, "/", location)
     uri = URI.fullmatch(location)
     if uri is None:
         return fs.LocalFileSystem(), re.sub("^/+", "/", os.path.abspath(location))
@@ -100,7 +102,7 @@ def absolute(location: str) -> str:
     """
     where, path = locate(location)
     if isinstance(where, fs.LocalFileSystem):
-        return os.path.normpath(path)
+        return re.sub("^/+", "/", os.path.normpath(path))
     scheme, rest = location.split(":", 1)
     scheme = scheme.lower()
     return f"{SPELT.get(scheme, scheme)}:{rest}".rstrip("/")

@@ -119,6 +119,10 @@ def test_what_is_deleted_is_gone(tmp_path: Path, put: Put) -> None:
         ("file:///a/%20#b", "/a/%20#b"),
         ("/a/s3://b", "/a/s3:/b"),
         ("//a/b", "/a/b"),
+        ("file:////a/b", "/a/b"),
+        ("dbfs:///mnt/lake", "/dbfs/mnt/lake"),
+        ("dbfs:///Volumes/main/photos/lake", "/Volumes/main/photos/lake"),
+        ("DBFS:/Volumes/main/photos/lake", "/Volumes/main/photos/lake"),
     ],
 )
 def test_a_location_has_one_spelling(location: str, absolute: str) -> None:
