@@ -153,8 +153,12 @@ class Iceberg(_Transacted):
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
         # Iceberg's names of files are no URIs.
         file, row = F.replace(F.col("_file"), F.lit("%"), F.lit("%25")).alias("file"), F.col("_pos").alias("row")
-        now = _pinned(spark, self._named(spark, folder), self._snapshot(folder))
-        return now.select(*_those(now, columns), "part", file, row)
+        rows = self.now(spark, folder)
+        return rows.select(*_those(rows, columns), "part", file, row)
+
+    def now(self, spark: SparkSession, folder: str) -> DataFrame:
+        """Return all columns of a table as it is now, whatever is written later."""
+        return _pinned(spark, self._named(spark, folder), self._snapshot(folder))
 
     def write(
         self, rows: DataFrame, folder: str, part: str, by: Sequence[str], options: Mapping[str, str], replace: bool
@@ -181,12 +185,13 @@ class Iceberg(_Transacted):
     def _named(self, spark: SparkSession, folder: str) -> str:
         """Return the name by which Spark knows a table: each location is a catalog."""
         location, _, table = folder.rpartition("/")
+        location, table = location or "/", table.replace("`", "``")
         catalog = f"spark.sql.catalog.dedup_{hashlib.sha256(location.encode()).hexdigest()[:12]}"
         spark.conf.set(catalog, "org.apache.iceberg.spark.SparkCatalog")
         spark.conf.set(f"{catalog}.type", "hadoop")
         spark.conf.set(f"{catalog}.warehouse", stores.spark_path(location))
         spark.conf.set(f"{catalog}.cache-enabled", "false")
-        return f"{catalog.rpartition('.')[2]}.{table}"
+        return f"{catalog.rpartition('.')[2]}.`{table}`"
 
 
 GUARDED = "delta"
