@@ -142,7 +142,7 @@ def _check(location: str, asked: str | None) -> None:
 
 @contextmanager
 def asking(location: str) -> Iterator[None]:
-    """Say as one line what a catalog answers to what is asked of it in a `with`, for a location that is a name there.
+    """Say as one line what Spark, or a catalog, answers to what is asked of a location's tables in a `with`.
 
     Raises
     ------
