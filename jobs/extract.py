@@ -28,7 +28,7 @@ def main() -> None:
     network = models.begun(job.load_network(options), options.features)
     identity = network.id  # of int8 it may lack something: that is said before anything begins
     spark = job.session("extract")
-    job.suggest_precision(options)
+    hint = job.hint(options)  # before there are features
     where = (options.features, network)
     if options.follow and options.images:
         with job.step("ingest") as first, job.step("extract") as step:
@@ -49,6 +49,8 @@ def main() -> None:
                 made = extraction.extract(spark, options.table, *where, options.format)
             step.counts = counters.extracted(made, extraction.reasons(spark, options.features))
     job.say(f"model {identity}")
+    if hint:
+        job.say(hint)
 
 
 if __name__ == "__main__":

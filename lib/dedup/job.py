@@ -197,15 +197,14 @@ FASTER = (
 )
 
 
-def suggest_precision(options: argparse.Namespace) -> None:
-    """Say that another precision is much faster, where nobody has chosen one and no features are there yet.
+def hint(options: argparse.Namespace) -> str | None:
+    """Return that another precision is much faster, where nobody has chosen one and no features are there yet.
 
     Those that are there would not be compared with features in another precision.
     """
     if options.model or options.precision or not reduced_precision.multiplies_bfloat16():
-        return
-    if not models.of(options.features):
-        say(FASTER)
+        return None
+    return None if models.of(options.features) else FASTER
 
 
 def _onnx(text: str) -> str:
