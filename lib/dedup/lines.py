@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 
 _SECRET = re.compile(r"(?P<before>\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]*:(?!\d+(?:/|$))[^\s@]*@")
-_SIGNED = re.compile(r"(?P<before>[?&](?:sig|[\w-]*signature|[\w-]*token|[\w-]*credential)=)[^&\s'\"]+", re.IGNORECASE)
+_SIGNED = re.compile(
+    r"(?P<before>[?&;](?:sig|[\w-]*(?:signature|token|credential|password|passwd|pwd))=)[^&\s'\"]+", re.IGNORECASE
+)
 
 
 def printable(text: str) -> str:
     r"""Return a text as a terminal and a page may show it.
 
     What is no letter, digit, sign or blank becomes its code: a terminal would obey escapes, and marks that turn the
-    direction of writing make a name look like another. A name and a key in a URI are masked, and so are signatures.
+    direction of writing make a name look like another. A name and a key in a URI are masked, and so are signatures and
+    passwords.
 
     >>> printable("a\x1b[2J\nb.jpg"), printable("s3a://KEY:SECRET@bucket/a"), printable("/ü/日本 1.jpg")
     ('a\\x1b[2J\\nb.jpg', 's3a://***@bucket/a', '/ü/日本 1.jpg')

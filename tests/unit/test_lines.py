@@ -24,12 +24,18 @@ SECRETS = [
     "https://account.blob.core.windows.net/c/a?sv=1&sig=topsecret&se=2",
     "https://b.s3.amazonaws.com/a?X-Amz-Signature=topsecret",
     "cannot read s3a://AKIAKEY:topsecret@bucket/a: no",
+    "jdbc:postgresql://h/db?user=a&password=topsecret",
+    "jdbc:postgresql://h/db?sslpassword=topsecret&user=a",
+    "jdbc:sqlserver://h:1433;user=a;Password=topsecret;encrypt=true",
+    "jdbc:mysql://h/db?passwd=topsecret",
+    "cannot connect to jdbc:mysql://h/db?pwd=topsecret: no",
 ]
 HARMLESS = [
     "s3a://bucket/a:b@c.jpg",
     "hdfs://host:8020/a@b.jpg",
     "abfss://box@account.dfs.core.windows.net/a",
     "/a:b@c",
+    "s3a://bucket/password=1/a?.jpg",
 ]
 
 

@@ -126,14 +126,33 @@ SECRET = [
     "spark.hadoop.fs.gs.auth.service.account.private.key",
     "spark.ssl.keyStorePassword",
     "spark.authenticate.secret",
+    "spark.sql.catalog.lake.credential",
+    "spark.sql.catalog.lake.s3.access-key-id",
+    "spark.sql.catalog.lake.s3.secret-access-key",
+    "spark.sql.catalog.lake.s3.sse.key",
+    "spark.sql.catalog.lake.adls.auth.shared-key.account.key",
+    "org.apache.spark.deploy.SparkSubmit --conf spark.sql.catalog.lake.credential=id:topmost job.py",
 ]
-PLAIN = ["spark.executor.memory", "spark.hadoop.fs.s3a.endpoint", "spark.hadoop.fs.s3a.aws.credentials.provider"]
+PLAIN = [
+    "spark.executor.memory",
+    "spark.hadoop.fs.s3a.endpoint",
+    "spark.hadoop.fs.s3a.aws.credentials.provider",
+    "org.apache.hadoop.fs.s3a.auth.ProfileAWSCredentialsProvider,org.apache.hadoop.fs.s3a.AWSCredentialProviderList",
+    "spark.hadoop.hadoop.security.credential.provider.path",
+    "spark.sql.shuffle.partitions",
+    "spark.sql.sources.parallelPartitionDiscovery.threshold",
+    "spark.executorEnv.GOOGLE_APPLICATION_CREDENTIALS",
+    "spark.sql.catalog.lake.s3.sse.type",
+]
 
 
-@pytest.mark.parametrize("preset", ["local", "standalone", "yarn", "kubernetes"])
+@pytest.mark.parametrize(
+    "preset", [*(f"conf/{name}.conf" for name in ("local", "standalone", "yarn", "kubernetes")), "resources/dedup.yml"]
+)
 def test_every_preset_masks_what_holds_keys(root: Path, preset: str) -> None:
-    lines = (root / "conf" / f"{preset}.conf").read_text().splitlines()
-    (masked,) = [line.split(None, 1)[1] for line in lines if line.startswith("spark.redaction.regex ")]
+    lines = (root / preset).read_text().splitlines()
+    named = re.compile(r" *spark\.redaction\.regex:? +(.+)")
+    (masked,) = [found[1] for line in lines if (found := named.fullmatch(line))]
     assert [name for name in SECRET if not re.search(masked, name)] == []
     assert [name for name in PLAIN if re.search(masked, name)] == []
 
