@@ -81,7 +81,8 @@ def _webp(side: int) -> bytes:
     return _put(made, made.index(b"VP8L") + 9, "<I", (side - 1) | (side - 1) << 14)
 
 
-def _animated_webp(side: int) -> bytes:
+def animated_webp(side: int) -> bytes:
+    """Small by its frames, and huge by the canvas that they stand on."""
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime")]
     made = _saved("WEBP", save_all=True, append_images=frames)
     return _put(made, made.index(b"VP8X") + 12, "<IH", (side - 1) | (side - 1) << 24 & 0xFFFFFFFF, side - 1 >> 8)
