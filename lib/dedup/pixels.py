@@ -9,8 +9,9 @@ import base64
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,10 @@ PREPROCESSING = "bilinear224"
 """The name of what happens here, a part of the model's id: another way to make pixels makes other features."""
 
 MAX_PIXELS = 100_000_000
-"""The most pixels that a header may claim: they take 7 to 20 bytes each while they are decoded."""
+"""The most pixels that a header may claim: they take 4 to 24 bytes each while they are decoded."""
+
+LARGE = 10_000_000
+"""The pixels above which images are decoded one at a time in a process: at the limit, one takes over a gigabyte."""
 
 FORMATS = (
     *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000"),
@@ -70,10 +74,13 @@ def decode(content: bytes, side: int = SIDE) -> Picture:
     """
     with _rejecting(content):
         image = _open(content)
-        upright = _oriented(image)
-        rgb = _rgb(upright)
-    format = image.format or ""
-    return Picture(shrunk(rgb, side), rgb.width, rgb.height, format, digests.digest(content, format, upright))
+    with _room(image.width * image.height):
+        format = image.format or ""
+        with _rejecting(content):
+            upright = _oriented(image)
+            del image  # its pixels, where they have been turned
+            rgb = _rgb(upright)
+        return Picture(shrunk(rgb, side), rgb.width, rgb.height, format, digests.digest(content, format, upright))
 
 
 def shrunk(image: Image.Image, side: int = SIDE) -> NDArray[np.uint8]:
@@ -90,7 +97,11 @@ def open_upright(content: bytes) -> Image.Image:
         If there is none; the reason says why.
     """
     with _rejecting(content):
-        upright = _rgb(_oriented(_open(content)))
+        image = _open(content)
+    with _room(image.width * image.height), _rejecting(content):
+        upright = _oriented(image)
+        del image
+        upright = _rgb(upright)
     upright.info = {}
     return upright
 
@@ -134,6 +145,15 @@ def _open(content: bytes) -> ImageFile.ImageFile:
         if content.count(excess.SCAN) * area > most and (scans := excess.passes(content)) * area > most:
             raise _too_many(f"{scans} passes over {image.width} x {image.height} pixels")
     return image
+
+
+_alone = Lock()
+"""Held while a large image is decoded; asked for before `quiet` is, never after, or two threads could wait for ever."""
+
+
+def _room(pixels: int) -> AbstractContextManager[object]:
+    """Wait, before so many pixels are decoded, until there is room for them for the time of a `with`."""
+    return _alone if pixels > LARGE else nullcontext()
 
 
 @contextmanager
@@ -231,7 +251,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         raise Reject(Reason.UNSUPPORTED, "CIE Lab colours")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", rgba.size, "white")
         white.paste(rgba, mask=rgba)
         return white

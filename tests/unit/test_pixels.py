@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+import queue
 import struct
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from math import isqrt
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dedup import pixels
 from dedup.errors import Reject
 from dedup.pixels import SIDE, Picture, decode, thumbnail
 
@@ -205,3 +210,52 @@ def test_a_thumbnail_is_a_small_picture_in_a_link(
 def test_what_is_no_image_has_no_thumbnail(content: bytes) -> None:
     with pytest.raises(Reject):
         thumbnail(content, 176)
+
+
+class Asked:
+    """A lock that tells who asks for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.times = threading.Semaphore(0)
+
+    def __enter__(self) -> None:
+        self.times.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("decoded", [decode, pixels.open_upright])
+def test_of_large_images_one_is_decoded_at_a_time_and_small_ones_go_on(
+    monkeypatch: pytest.MonkeyPatch, encode: Encode, decoded: Callable[[bytes], object]
+) -> None:
+    side = isqrt(pixels.LARGE)
+    small, *large = (encode(Image.new("L", (side, height)), "PNG") for height in (side, side + 1, side + 2))
+    alone, under_way = Asked(), queue.Queue[int]()
+    may_end = threading.Event()
+    oriented = pixels._oriented
+
+    def watched(image: Image.Image) -> Image.Image:
+        if image.height > side:
+            under_way.put(image.height)
+            assert may_end.wait(60)
+        return oriented(image)
+
+    monkeypatch.setattr(pixels, "_alone", alone)
+    monkeypatch.setattr(pixels, "_oriented", watched)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = [pool.submit(decoded, content) for content in large]
+        try:
+            for _ in large:
+                assert alone.times.acquire(timeout=60)
+            assert (begun := under_way.get(timeout=60)) in {side + 1, side + 2}
+            for _ in range(3):
+                decoded(small)
+            assert under_way.empty()
+        finally:
+            may_end.set()
+        assert first.result() is not None
+        assert second.result() is not None
+    assert {begun, under_way.get(timeout=60)} == {side + 1, side + 2}
