@@ -24,6 +24,9 @@ DEFAULT = next(iter(FORMATS))
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*){2}")
 
+_QUOTED = re.compile(r"[^/]*`[^/]*|(?=.*-)[\w-]+(\.[\w-]+){2}")
+"""What a catalog would take for a name if it stood in quotes, or does."""
+
 
 def is_name(location: str) -> bool:
     """Tell whether a location of tables is a name in a catalog, CATALOG.SCHEMA.NAME, and no folder.
@@ -35,8 +38,23 @@ def is_name(location: str) -> bool:
 
 
 def located(location: str) -> str:
-    """Return the one spelling of a location of tables: a name in a catalog as it is, else an absolute path or URI."""
-    return location if is_name(location) else stores.absolute(location)
+    """Return the one spelling of a location of tables: a name in a catalog as it is, else an absolute path or URI.
+
+    Raises
+    ------
+    UsageError
+        If it reads like a name in a catalog, and is none that can be used here.
+    """
+    return location if is_name(location) else _absolute(location)
+
+
+def _absolute(location: str) -> str:
+    if _QUOTED.fullmatch(location):
+        raise UsageError(
+            f"{location}: a name in a catalog is CATALOG.SCHEMA.NAME, of letters, digits and underscores, without "
+            f"quotes; a folder is named as ./{location} does"
+        )
+    return stores.absolute(location)
 
 
 def folder(location: str) -> str:
@@ -45,11 +63,11 @@ def folder(location: str) -> str:
     Raises
     ------
     UsageError
-        If it is a name in a catalog.
+        If it is a name in a catalog, or reads like one.
     """
     if is_name(location):
         raise UsageError(f"{location}: a name in a catalog, where pages cannot be: name a folder, as ./{location} does")
-    return stores.absolute(location)
+    return _absolute(location)
 
 
 def require_writable(location: str, asked: str | None) -> None:
