@@ -220,20 +220,40 @@ add_library() {
   own_jars=${own_jars%,}
 }
 
+# What the user's own properties file says of $1.
+own_setting() {
+  [ ! -f "$own_properties" ] ||
+    sed -nE "s/^[[:space:]]*${1//./[.]}[[:space:]]*[=:[:space:]][[:space:]]*(.*[^[:space:]])[[:space:]]*$/\\1/p" "$own_properties" | tail -n 1
+}
+
+# Sets $1 to $2 unless the user's own properties file sets it: an option would win over that.
+add_default() { [ -n "$(own_setting "$1")" ] || defaults+=(--conf "$1=$2"); }
+
+# Adds an extension to those that the user's own properties file names.
+add_extension() {
+  local own
+  own=$(own_setting spark.sql.extensions)
+  [[ ,${own// /}, == *,$1,* ]] || defaults+=(--conf "spark.sql.extensions=${own:+$own,}$1")
+}
+
 # Where a store is, and the name of a profile, not what stands in it: secrets do not belong into options, which other users of a machine can see.
 pass_on() {
   local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
   for name in AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION AWS_DEFAULT_REGION AWS_PROFILE DEDUP_LOG; do
     [ -n "${!name:-}" ] || continue
-    defaults+=(--conf "spark.executorEnv.$name=${!name}")
-    [ "$deploy_mode" = client ] ||
-      defaults+=(--conf "spark.yarn.appMasterEnv.$name=${!name}" --conf "spark.kubernetes.driverEnv.$name=${!name}")
+    add_default "spark.executorEnv.$name" "${!name}"
+    [ "$deploy_mode" != client ] || continue
+    add_default "spark.yarn.appMasterEnv.$name" "${!name}"
+    add_default "spark.kubernetes.driverEnv.$name" "${!name}"
   done
-  [ -z "$endpoint" ] || defaults+=(--conf "spark.hadoop.fs.s3a.endpoint=$endpoint" --conf spark.hadoop.fs.s3a.path.style.access=true)
-  [ -z "$endpoint$region" ] || defaults+=(--conf "spark.hadoop.fs.s3a.endpoint.region=${region:-us-east-1}")
+  if [ -n "$endpoint" ]; then
+    add_default spark.hadoop.fs.s3a.endpoint "$endpoint"
+    add_default spark.hadoop.fs.s3a.path.style.access true
+  fi
+  [ -z "$endpoint$region" ] || add_default spark.hadoop.fs.s3a.endpoint.region "${region:-us-east-1}"
   # Hadoop's own list has no profile.
   [ -z "${AWS_PROFILE:-}" ] ||
-    defaults+=(--conf "spark.hadoop.fs.s3a.aws.credentials.provider=org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider,org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider,software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider,org.apache.hadoop.fs.s3a.auth.ProfileAWSCredentialsProvider,org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider")
+    add_default spark.hadoop.fs.s3a.aws.credentials.provider "org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider,org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider,software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider,org.apache.hadoop.fs.s3a.auth.ProfileAWSCredentialsProvider,org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider"
 }
 
 is_job() { [ -f "$root/jobs/$1.py" ]; }
@@ -321,16 +341,18 @@ esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
 defaults=()
 hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)
-case "$* ${options[*]:-}" in *s3a://* | *s3://*) add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws ;; esac
+if [[ "$* ${options[*]:-}" =~ s3a?:// ]] || { [ -f "$own_properties" ] && grep -qE '^[^#]*s3a?://' "$own_properties"; }; then
+  add_library s3a "${hadoop#hadoop-client-api-}" "s3a: locations" hadoop-aws
+fi
 case " $* " in
   *" --format delta "* | *" --format=delta "*)
     add_library delta "$delta" "Delta tables" delta-spark
-    defaults+=(--conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension
-      --conf spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog)
+    add_extension io.delta.sql.DeltaSparkSessionExtension
+    add_default spark.sql.catalog.spark_catalog org.apache.spark.sql.delta.catalog.DeltaCatalog
     ;;
   *" --format iceberg "* | *" --format=iceberg "*)
     add_library iceberg "$iceberg" "Iceberg tables" iceberg-spark-runtime
-    defaults+=(--conf spark.sql.extensions=org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions)
+    add_extension org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions
     ;;
 esac
 # A user's own --driver-java-options win: they come last. A driver elsewhere does not have these files: its log is Spark's

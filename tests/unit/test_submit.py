@@ -227,6 +227,81 @@ def test_a_library_that_cannot_be_fetched_ends_a_job_and_leaves_nothing(made: Su
     assert str(log) in done.stderr
 
 
+@pytest.fixture
+def settings(made: Submit, tmp_path: Path) -> Callable[..., list[str]]:
+    """Run submit.sh with a properties file and a spark-submit that only says what it was given; return its --conf."""
+    jars = tmp_path / "pyspark" / "jars"
+    jars.mkdir(parents=True)
+    (jars / "hadoop-client-api-3.5.0.jar").touch()
+    program = tmp_path / "pyspark" / "bin" / "spark-submit"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    program.chmod(0o755)
+
+    def run(text: str, *words: str, **variables: str) -> list[str]:
+        (tmp_path / "own.conf").write_text(text)
+        done = made("--properties-file", "own.conf", *words, "query", "--format", "delta", **variables)
+        assert done.returncode == 0, done.stderr
+        given = done.stdout.splitlines()
+        return [given[i + 1] for i, word in enumerate(given) if word == "--conf"]
+
+    return run
+
+
+DELTA = "io.delta.sql.DeltaSparkSessionExtension"
+CATALOG = "spark.sql.catalog.spark_catalog"
+JARS = ("--jars", "delta-spark.jar,hadoop-aws.jar")
+
+
+@pytest.mark.parametrize(
+    ("text", "extensions", "catalog"),
+    [
+        ("", [DELTA], True),
+        ("# spark.sql.extensions a.B\nspark.sql.extensionsOfMine=a.B\nsparkXsql.extensions a.B\n", [DELTA], True),
+        ("spark.sql.extensions a.B\n", [f"a.B,{DELTA}"], True),
+        ("spark.sql.extensions = a.B, c.D  \r\n", [f"a.B, c.D,{DELTA}"], True),
+        (f"  spark.sql.extensions:a.B, {DELTA}\n{CATALOG}=a.Catalog", [], False),
+    ],
+)
+def test_extensions_are_added_to_those_of_a_properties_file_and_its_catalog_stays(
+    settings: Callable[..., list[str]], text: str, extensions: list[str], catalog: bool
+) -> None:
+    given = settings(text, *JARS)
+    assert [one.partition("=")[2] for one in given if one.startswith("spark.sql.extensions=")] == extensions
+    assert [one for one in given if one.startswith(CATALOG)] == [
+        f"{CATALOG}=org.apache.spark.sql.delta.catalog.DeltaCatalog"
+    ] * catalog
+
+
+@pytest.mark.parametrize("mode", ["client", "cluster"])
+def test_a_properties_file_wins_over_variables_and_an_option_over_it(
+    settings: Callable[..., list[str]], mode: str
+) -> None:
+    variables = {"AWS_ENDPOINT_URL": "http://b:1", "AWS_PROFILE": "lakes", "AWS_REGION": "eu"}
+    names = ["endpoint", "path.style.access", "endpoint.region", "aws.credentials.provider"]
+    keys = [f"spark.hadoop.fs.s3a.{name}" for name in names] + [f"spark.executorEnv.{name}" for name in variables]
+    if mode == "cluster":
+        keys += [
+            f"spark.{where}.{name}" for where in ("yarn.appMasterEnv", "kubernetes.driverEnv") for name in variables
+        ]
+    words = ("--deploy-mode", mode, *JARS)
+    plain = [one.partition("=")[0] for one in settings("", *words, **variables)]
+    assert set(keys) < set(plain)
+    own = settings("".join(f"{key} mine\n" for key in keys), *words, "--conf", f"{keys[0]}=option", **variables)
+    assert [one for one in own if one.partition("=")[0] in keys] == [f"{keys[0]}=option"]
+
+
+@pytest.mark.parametrize("scheme", ["s3a", "s3"])
+def test_the_library_of_s3a_is_fetched_for_a_location_in_a_properties_file(
+    settings: Callable[..., list[str]], made: Submit, tmp_path: Path, scheme: str
+) -> None:
+    assert settings(f"# spark.sql.warehouse.dir {scheme}://lake\n", "--jars", "delta-spark.jar")
+    (tmp_path / "own.conf").write_text(f"spark.sql.warehouse.dir {scheme}://lake\n")
+    done = made("--properties-file=own.conf", "query")
+    assert done.returncode == BAD_USE
+    assert "error: the library for s3a: locations under Spark 4.2 could not be fetched" in done.stderr
+
+
 def test_tests_go_on_without_the_libraries_of_tables(made: Submit) -> None:
     done = made("test", "tests/unit", "-k", "dice")
     assert (done.returncode, done.stdout) == (
