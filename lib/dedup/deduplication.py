@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -41,10 +42,12 @@ from dedup import (
 )
 from dedup import state as states
 from dedup.claims import Claim
-from dedup.errors import UsageError
+from dedup.errors import Outage, UsageError
 from dedup.model import Model
 from dedup.summary import Deduplicated, Request
 from dedup.turned import Turned
+
+_log = logging.getLogger(__name__)
 
 _SAMPLE = 1024  # vectors to which the axes of sketches are fitted
 _FORMAT = 1  # of the state, sketches and pairs that a run leaves: those of another one are made anew
@@ -88,17 +91,28 @@ def deduplicate(spark: SparkSession, request: Request) -> Deduplicated:
 def _deduplicate(
     spark: SparkSession, request: Request, output: str, locations: dict[str, bool], model: str, claim: Claim
 ) -> Deduplicated:
+    with _scratch(output) as folder, rounds.held(contents.files(spark, locations, model)) as files:
+        with progress.step(spark, "deduplicate: list files"):
+            if files.where("own").isEmpty():
+                raise UsageError(f"{request.features}: no image has features of {model}")
+            others = contents.others(spark, locations, model, files)
+            keepers.check_protected(request.policy, files)
+        return _Run(spark, request, output, folder, model, locations, files, claim).finish(others)
+
+
+@contextmanager
+def _scratch(output: str) -> Iterator[str]:
+    """Give a folder for the time of a `with`, which is gone afterwards."""
     folder = f"{output}/_scratch-{uuid.uuid4().hex[:8]}"
     try:
-        with rounds.held(contents.files(spark, locations, model)) as files:
-            with progress.step(spark, "deduplicate: list files"):
-                if files.where("own").isEmpty():
-                    raise UsageError(f"{request.features}: no image has features of {model}")
-                others = contents.others(spark, locations, model, files)
-                keepers.check_protected(request.policy, files)
-            return _Run(spark, request, output, folder, model, locations, files, claim).finish(others)
-    finally:
-        storage.delete(folder)
+        yield folder
+    except BaseException:
+        try:
+            storage.delete(folder)
+        except (UsageError, Outage) as error:  # what ended the run says more, and the next one deletes the folder
+            _log.warning("%s", error)
+        raise
+    storage.delete(folder)
 
 
 def _model(request: Request, locations: list[str]) -> str:
