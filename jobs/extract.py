@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dedup import counters, extraction, following, images, job, models
+from dedup.counters import Counts
+from dedup.extraction import Extracted
+from dedup.images import Ingested
 
 
 def main() -> None:
@@ -30,24 +33,37 @@ def main() -> None:
     spark = job.session("extract")
     hint = job.hint(options)  # before there are features
     where = (options.features, network)
+
+    def counted(made: Extracted) -> Counts:
+        return counters.extracted(made, extraction.reasons(spark, options.features))
+
     if options.follow and options.images:
         with job.step("ingest") as first, job.step("extract") as step:
-            taken, made = following.extract_files(spark, options.images, *where, options.follow, options.format)
-            first.counts = counters.ingested(taken)
-            step.counts = counters.extracted(made, extraction.reasons(spark, options.features))
+
+            def both(done: tuple[Ingested, Extracted], seconds: float) -> None:
+                first.batch(counters.ingested(done[0]), seconds)
+                step.batch(counted(done[1]), seconds)
+
+            how = (options.follow, options.format)
+            taken, made = following.extract_files(spark, options.images, *where, *how, both)
+            first.counts, step.counts = counters.ingested(taken), counted(made)
     elif options.images:
         with extraction.begun(spark, options.images, *where, options.format) as run:
             with job.step("ingest") as step:
                 step.counts = counters.ingested(images.some(run.take(), options.images))
             with job.step("extract") as step:
-                step.counts = counters.extracted(run.extract(), extraction.reasons(spark, options.features))
+                step.counts = counted(run.extract())
     else:
         with job.step("extract") as step:
             if options.follow:
-                made = following.extract(spark, options.table, *where, options.follow, options.format)
+
+                def told(made: Extracted, seconds: float) -> None:
+                    step.batch(counted(made), seconds)
+
+                made = following.extract(spark, options.table, *where, options.follow, options.format, told)
             else:
                 made = extraction.extract(spark, options.table, *where, options.format)
-            step.counts = counters.extracted(made, extraction.reasons(spark, options.features))
+            step.counts = counted(made)
     job.say(f"model {identity}")
     if hint:
         job.say(hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dedup import counters, following, images, job
+from dedup.images import Ingested
 
 
 def main() -> None:
@@ -26,7 +27,12 @@ def main() -> None:
     spark = job.session("ingest")
     with job.step("ingest") as step:
         if options.follow:
-            done = following.ingest(spark, options.images, options.table, options.follow, format=options.format)
+
+            def told(done: Ingested, seconds: float) -> None:
+                step.batch(counters.ingested(done), seconds)
+
+            where = (options.images, options.table, options.follow)
+            done = following.ingest(spark, *where, format=options.format, told=told)
         else:
             done = images.ingest(spark, options.images, options.table, format=options.format)
         step.counts = counters.ingested(done)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dedup import storage
+from dedup.errors import Outage, UsageError
 from dedup.lines import masked
 
 if TYPE_CHECKING:  # no job waits for what others need
@@ -45,7 +47,7 @@ class Sum:
 
     def __str__(self) -> str:
         made_of = " + ".join(f"{count:,} {name}" for name, count in self.parts.items())
-        return self.name + (f" = {made_of}" if made_of else "")
+        return self.name + (f" = {made_of}".replace("+ -", "- ") if made_of else "")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def ingested(done: Ingested) -> Counts:
     read = done.read - done.failed
     sums = [
         Sum("files", done.files, {"in the table": done.kept, "rejected": done.rejected}),
-        Sum("in the table", done.kept, {"read": read, "known": done.kept - read}),
+        Sum("in the table", done.kept, {"read": read, "known": done.known} | _outdated(done.outdated)),
         Sum("to read", done.read, {"new": done.new, "changed": done.changed, "tried again": done.again}),
         Sum("gone", done.gone),
     ]
@@ -74,9 +76,14 @@ def extracted(done: Extracted, rejects: Mapping[str, int]) -> Counts:
     """Return the counts of an extract; its rejects by reason are read from their table."""
     sums = [
         Sum("files", done.files, {"with features": done.described, "rejected": done.rejected}),
-        Sum("contents", done.contents, {"computed": done.computed, "known": done.contents - done.computed}),
+        Sum("contents", done.contents, {"computed": done.computed, "known": done.known} | _outdated(done.outdated)),
     ]
     return Counts(sums, rejects, done.computed)
+
+
+def _outdated(count: int) -> dict[str, int]:
+    """Return the part of a sum that says what a stream counted, and is no more."""
+    return {"outdated": -count} if count else {}
 
 
 def answered(done: Answered) -> Counts:
@@ -135,11 +142,24 @@ def deduplicated(done: Deduplicated) -> Counts:
 
 @dataclass
 class Step:
-    """One of the things that a job does."""
+    """One of the things that a job does; where it follows a stream, batch by batch."""
 
     name: str
+    write: Callable[[], None]  #: leaves the file anew
+    began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     counts: Counts | None = None
+    batches: int = 0  #: of a stream, those that did something
+    worked: float = 0.0  #: how many seconds they took
+    last: datetime | None = None  #: when the last of them ended
+
+    def batch(self, counts: Counts, seconds: float) -> None:
+        """Take in what a stream has counted so far, and how long its last batch took: the file says it at once."""
+        self.counts, self.last = counts, datetime.now(UTC)
+        self.batches += 1
+        self.worked += seconds
+        self.seconds = time.monotonic() - self.began
+        self.write()
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Yield the rows of the table: a number, and what it is."""
@@ -159,16 +179,20 @@ class Step:
         counters: dict[str, int] = {}
         for one in self.counts.sums:
             counters |= {one.name: one.total, **one.parts}
-        return {
+        told = {
             "seconds": round(self.seconds, 3),
             "counters": {name.replace(" ", "_"): count for name, count in counters.items()},
             "rejects": dict(self.counts.rejects),
             "rates": {f"{self.counts.unit}_per_second": round(self._rate(), 3)},
         }
+        if self.last:
+            last = self.last.isoformat(timespec="seconds")
+            told["batches"] = {"count": self.batches, "seconds": round(self.worked, 3), "last": last}
+        return told
 
     def _rate(self) -> float:
         assert self.counts is not None
-        return self.counts.worked / max(self.seconds, 0.001)
+        return self.counts.worked / max(self.worked if self.last else self.seconds, 0.001)
 
 
 class Record:
@@ -191,19 +215,19 @@ class Record:
         self._job, self._file = job, file
         self._began, self._started = time.monotonic(), datetime.now(UTC)
         self._steps: list[Step] = []
+        self._lock = threading.Lock()  # a stream's batches are worked off in another thread
         self._write("running")  # as it stays where the job is killed
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Take the time of a `with`, which leaves what it counted; what is done again is numbered."""
         again = sum(step.name.partition(" ")[0] == name for step in self._steps)
-        made = Step(f"{name} {again + 1}" if again else name)
+        made = Step(f"{name} {again + 1}" if again else name, self._update)
         self._steps.append(made)
-        began = time.monotonic()
         try:
             yield made
         finally:
-            made.seconds = time.monotonic() - began
+            made.seconds = time.monotonic() - made.began
 
     def table(self) -> list[str]:
         """Return the lines of the table of all steps, numbers below each other."""
@@ -221,14 +245,30 @@ class Record:
         UsageError, Outage
             If it cannot be written.
         """
-        self._write("done")
+        self._end("done")
 
     def failed(self, outcome: str, error: str) -> None:
         """Leave the file of a job that did not; what is wrong with the file hides nothing of what was wrong before."""
         try:
-            self._write(outcome, masked(" ".join(error.split()))[:500])
+            self._end(outcome, masked(" ".join(error.split()))[:500])
         except Exception as another:
             _log.warning("%s", another)
+
+    def _update(self) -> None:
+        """Say what was done so far; a stream goes on where that cannot be written, and its next batch tries again."""
+        try:
+            with self._lock:
+                self._write("running")
+        except (UsageError, Outage) as error:
+            _log.warning("%s", error)
+
+    def _end(self, outcome: str, error: str | None = None) -> None:
+        """Say how it ended, once: no batch that is still at work says anything after that."""
+        with self._lock:
+            try:
+                self._write(outcome, error)
+            finally:
+                self._file = None
 
     def _write(self, outcome: str, error: str | None = None) -> None:
         if self._file is None:
@@ -241,6 +281,4 @@ class Record:
             "seconds": round(time.monotonic() - self._began, 3),
             "steps": {step.name: step.figures() for step in self._steps},
         }
-        file, self._file = self._file, None  # what cannot be written is not tried again
-        storage.write(file, (json.dumps(told, indent=2) + "\n").encode())
-        self._file = file
+        storage.write(self._file, (json.dumps(told, indent=2) + "\n").encode())

@@ -34,6 +34,19 @@ class Extracted:
     computed: int  #: contents that this run put through the network, or found bad
     described: int  #: files whose content has features
     rejected: int  #: files in the rejects
+    outdated: int = 0  #: of those that a stream computed or knew, contents that were computed again, or went
+
+    @property
+    def known(self) -> int:
+        """Contents that this run did not compute: of a stream, those that its first batch found with features."""
+        return self.contents + self.outdated - self.computed
+
+    def after(self, before: Extracted | None) -> Extracted:
+        """Return what a stream has done with this batch: what it did is added up, what there is is as of now."""
+        if before is None:
+            return self
+        outdated = before.outdated + before.contents - self.known
+        return replace(self, computed=before.computed + self.computed, outdated=outdated)
 
 
 def extract(spark: SparkSession, table: str, location: str, model: Model, format: str | None = None) -> Extracted:

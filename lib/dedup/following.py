@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from py4j.protocol import Py4JError
@@ -39,6 +39,13 @@ _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+Told = Callable[[Result, float], object]
+"""What is told after each batch that did something: all that was done so far, and how many seconds the batch took."""
+
+
+def nobody(_: object, __: float) -> None:
+    """Be told, and do nothing."""
+
 
 def pause(text: str) -> str:
     """Return how often to look, as Spark takes it: NOW, or a number with a unit of time.
@@ -54,7 +61,13 @@ def pause(text: str) -> str:
 
 
 def ingest(
-    spark: SparkSession, source: str, table: str, every: str, keep_bytes: bool = True, format: str | None = None
+    spark: SparkSession,
+    source: str,
+    table: str,
+    every: str,
+    keep_bytes: bool = True,
+    format: str | None = None,
+    told: Told[Ingested] = nobody,
 ) -> Ingested:
     """Put files into a table of images again and again, as they arrive under a location, change and go.
 
@@ -64,6 +77,8 @@ def ingest(
         As of `images.ingest`.
     every
         As of `pause`. But for NOW this goes on until the process ends.
+    told
+        Is told of each look that found something, and of the first.
 
     Raises
     ------
@@ -73,65 +88,81 @@ def ingest(
     """
     source, table = stores.absolute(source), formats.located(table)
     _require_place(source)
-    done = Ingested(0, 0, 0, 0)
+    done: Ingested | None = None
     with images.claimed(spark, source, table, "ingest", format) as claim:
 
-        def batch(_: DataFrame) -> None:
+        def batch(_: DataFrame) -> Ingested | None:
             nonlocal done
             taken = images.take(spark, Located(source, table), table, keep_bytes, claim)
             images.finish(table)
-            done = taken or done
             _said(taken)
+            before, done = done, taken.after(done) if taken else done
+            return done if done != before else None
 
-        _follow(_ticks(spark), every, batch)
-    return done
+        _follow(_ticks(spark), every, batch, told)
+    return done or Ingested(0, 0, 0, 0)
 
 
 def extract_files(
-    spark: SparkSession, source: str, location: str, model: Model, every: str, format: str | None = None
+    spark: SparkSession,
+    source: str,
+    location: str,
+    model: Model,
+    every: str,
+    format: str | None = None,
+    told: Told[tuple[Ingested, Extracted]] = nobody,
 ) -> tuple[Ingested, Extracted]:
     """Make features of files as they arrive under a location, change and go; see `extraction.begun` and `ingest`."""
     _require_place(source)
-    taken, made = Ingested(0, 0, 0, 0), Extracted(model.id, 0, 0, 0, 0, 0)
+    done: tuple[Ingested, Extracted] | None = None
     with extraction.begun(spark, source, location, model, format) as run:
 
-        def batch(_: DataFrame) -> None:
-            nonlocal taken, made
-            now = run.take()
-            if now and (now.read or now.gone or not made.files or not images.is_finished(location)):
-                _said(now)
-                taken, made = now, run.extract()
+        def batch(_: DataFrame) -> tuple[Ingested, Extracted] | None:
+            nonlocal done
+            taken = run.take()
+            if taken and (taken.read or taken.gone or not done or not images.is_finished(location)):
+                _said(taken)
+                made = run.extract()
                 _log.info("%s contents computed", made.computed)
+                done = (taken.after(done[0]), made.after(done[1])) if done else (taken, made)
+                return done
+            return None
 
-        _follow(_ticks(spark), every, batch)
-    return taken, made
+        _follow(_ticks(spark), every, batch, told)
+    return done or (Ingested(0, 0, 0, 0), Extracted(model.id, 0, 0, 0, 0, 0))
 
 
 def extract(
-    spark: SparkSession, table: str, location: str, model: Model, every: str, format: str | None = None
+    spark: SparkSession,
+    table: str,
+    location: str,
+    model: Model,
+    every: str,
+    format: str | None = None,
+    told: Told[Extracted] = nobody,
 ) -> Extracted:
     """Make features of a table of images as rows come into it; see `extraction.extract` and `ingest`.
 
     An ingest may be at work there: what its parts hold that count already is worked off.
     """
     table = formats.located(table)
-    made = Extracted(model.id, 0, 0, 0, 0, 0)
+    made: Extracted | None = None
     with extraction.updating(spark, table, location, model, format, growing=True) as update:
         theirs = not tables.exists(table, "images")
 
-        def batch(rows: DataFrame) -> None:
+        def batch(rows: DataFrame) -> Extracted | None:
             nonlocal made
             if not theirs:
                 tables.settle(table, "images", {row["part"] for row in rows.distinct().collect()})
             now = steadily(update)
             if now.computed:
                 _log.info("%s contents computed", now.computed)
-            # Delta hands on a large table in several batches: the first finds all that there is to do.
-            made = replace(now, computed=min(made.computed + now.computed, now.contents))
+            before, made = made, now.after(made)
+            return made if made != before else None  # of the batches of a large table the first finds all that is to do
 
         # Nothing need be known from the last run: what is in the table and has no features is found anyway.
-        _follow(given.stream(spark, table) if theirs else tables.arriving(spark, table, "images"), every, batch)
-    return made
+        _follow(given.stream(spark, table) if theirs else tables.arriving(spark, table, "images"), every, batch, told)
+    return made or Extracted(model.id, 0, 0, 0, 0, 0)
 
 
 def _require_place(source: str) -> None:
@@ -170,8 +201,8 @@ def _ticks(spark: SparkSession) -> DataFrame:
     return spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
 
 
-def _follow(stream: DataFrame, every: str, batch: Callable[[DataFrame], None]) -> None:
-    """Hand on what a stream brings, batch by batch, until it ends.
+def _follow(stream: DataFrame, every: str, batch: Callable[[DataFrame], Result | None], told: Told[Result]) -> None:
+    """Hand on what a stream brings, batch by batch, until it ends, and tell what a batch returns.
 
     It keeps nothing for the next run: what a batch left undone is found there by what the tables lack.
 
@@ -180,7 +211,7 @@ def _follow(stream: DataFrame, every: str, batch: Callable[[DataFrame], None]) -
     UsageError
         If the session is one of Spark Connect, where batches are worked off elsewhere than here.
     Exception
-        What a batch raises.
+        What a batch raises, or who is told of it.
     """
     every = pause(every)
     if delivery.context(stream.sparkSession) is None:
@@ -188,8 +219,10 @@ def _follow(stream: DataFrame, every: str, batch: Callable[[DataFrame], None]) -
     failures: list[Exception] = []
 
     def work(rows: DataFrame, _: int) -> None:
+        began = time.monotonic()
         try:
-            batch(rows)
+            if (done := batch(rows)) is not None:
+                told(done, time.monotonic() - began)
         except Exception as error:
             failures.append(error)
             raise

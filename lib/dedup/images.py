@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pyarrow as pa
@@ -30,11 +30,28 @@ class Ingested:
     again: int = 0  #: of those read, files that could not be read before
     gone: int = 0  #: files of the table that the location had at the last run, and has no more
     reasons: dict[str, int] = field(default_factory=dict)  #: how many of the rejected for which reason, by its name
+    outdated: int = 0  #: of those that a stream read or knew, files that were read again, or went
+
+    @property
+    def known(self) -> int:
+        """Files of the table that this run did not read: of a stream, those that its first look found there."""
+        return self.kept + self.outdated - (self.read - self.failed)
 
     @property
     def new(self) -> int:
         """Of those read, files that no run has seen before, or that are there again."""
         return self.read - self.changed - self.again
+
+    def after(self, before: Ingested | None) -> Ingested:
+        """Return what a stream has done with this look: what it did is added up, what there is is as of now."""
+        if before is None:
+            return self
+        added = {name: getattr(self, name) + getattr(before, name) for name in _DONE}
+        return replace(self, outdated=before.outdated + before.kept - self.known, **added)
+
+
+_DONE = ("read", "failed", "changed", "again", "gone")
+"""The counts of what is done; the others are of what there is."""
 
 
 def ingest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,11 @@ import pytest
 from pyspark.sql import SparkSession
 from tests.samples import arrive, make_images
 
-from dedup import claims, extraction, features, following, images, models, tables
+from dedup import claims, counters, extraction, features, following, images, models, tables
+from dedup.counters import Record
 from dedup.errors import UsageError
+from dedup.extraction import Extracted
+from dedup.images import Ingested
 from dedup.model import Model
 
 OFTEN = "1 second"
@@ -113,6 +117,77 @@ def test_features_follow_a_table_that_an_ingest_fills(spark: SparkSession, model
     assert (done.files, done.described, done.contents, done.computed) == (5, 5, 5, 1)
     assert len(set(contents(spark, location, model))) == len(contents(spark, location, model)) == 5
     assert extraction.extract(spark, table, location, model).computed == 0
+
+
+def test_what_a_stream_has_done_so_far_is_told_while_it_runs(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    source, location, file = tmp_path / "in", str(tmp_path / "features"), tmp_path / "counted.json"
+    source.mkdir()
+    paths = make_images(tmp_path / "all", 4)
+    for path in paths[:2]:
+        arrive(path, source)
+    record = Record("extract", str(file))
+
+    def counted(step: str) -> dict[str, int]:
+        told = json.loads(file.read_text())
+        assert told["outcome"] == "running"
+        found: dict[str, int] = told["steps"].get(step, {}).get("counters", {})
+        return found
+
+    with record.step("ingest") as first, record.step("extract") as second:
+
+        def told(done: tuple[Ingested, Extracted], seconds: float) -> None:
+            first.batch(counters.ingested(done[0]), seconds)
+            second.batch(counters.extracted(done[1], extraction.reasons(spark, location)), seconds)
+
+        with beside(spark, lambda: following.extract_files(spark, str(source), location, model, OFTEN, told=told)):
+            wait_for(lambda: counted("extract"))
+            assert counted("ingest").items() >= {"files": 2, "read": 2, "known": 0, "gone": 0}.items()
+            assert counted("extract").items() >= {"files": 2, "contents": 2, "computed": 2, "known": 0}.items()
+            (source / paths[0].name).write_bytes(paths[2].read_bytes())
+            (source / paths[1].name).unlink()
+            arrive(paths[3], source)
+            wait_for(lambda: counted("extract").get("computed") == 4)
+    expected = {"files": 2, "in_the_table": 2, "rejected": 0, "read": 4, "known": 0, "outdated": -2, "to_read": 4}
+    assert counted("ingest").items() >= (expected | {"new": 3, "changed": 1, "gone": 1}).items()
+    expected = {"files": 2, "with_features": 2, "contents": 2, "computed": 4, "known": 0, "outdated": -2}
+    before = counted("extract")
+    assert before.items() >= expected.items()
+    record.failed("stopped", "as it was asked to")
+    told_last = json.loads(file.read_text())
+    assert (told_last["outcome"], told_last["steps"]["extract"]["counters"]) == ("stopped", before)
+    assert told_last["steps"]["extract"]["batches"]["count"] >= 2
+
+
+def test_only_looks_that_find_something_are_told(spark: SparkSession, tmp_path: Path) -> None:
+    source, table = tmp_path / "in", str(tmp_path / "table")
+    make_images(source, 2)
+    images.ingest(spark, str(source), table)
+    found: list[Ingested] = []
+
+    def told(done: Ingested, seconds: float) -> None:
+        found.append(done)
+
+    with beside(spark, lambda: following.ingest(spark, str(source), table, OFTEN, told=told)):
+        wait_for(lambda: found)
+        (query,) = spark.streams.active
+        wait_for(lambda: (query.lastProgress or {"batchId": 0})["batchId"] >= 2)
+        (source / "broken.png").symlink_to(tmp_path / "nowhere.png")
+        wait_for(lambda: len(found) > 1)
+    assert found[0] == Ingested(2, 0, kept=2, rejected=0)
+    assert (found[1].files, found[1].known, found[1].reasons) == (3, 2, {"missing": 1})
+
+
+def test_features_of_a_table_are_told_of_too(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+    source, table, location = tmp_path / "in", str(tmp_path / "table"), str(tmp_path / "features")
+    make_images(source, 2)
+    images.ingest(spark, str(source), table)
+    found: list[Extracted] = []
+
+    def told(made: Extracted, seconds: float) -> None:
+        found.append(made)
+
+    assert [following.extract(spark, table, location, model, following.NOW, told=told)] == found
+    assert (found[0].files, found[0].contents, found[0].computed, found[0].known) == (2, 2, 2, 0)
 
 
 def test_a_reject_that_goes_leaves_features_that_are_finished(

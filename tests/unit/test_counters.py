@@ -112,6 +112,29 @@ def test_what_is_done_again_is_numbered() -> None:
     assert [line for line in record.table() if not line.startswith(" ")] == ["ingest", "ingest 2"]
 
 
+def test_what_a_stream_did_is_added_up_and_what_there_is_is_as_of_now() -> None:
+    first = Ingested(5, read=3, kept=4, rejected=1, failed=1, again=1, reasons={"missing": 1}).after(None)
+    second = Ingested(6, read=2, kept=5, rejected=1, failed=0, changed=1, gone=1, reasons={"empty": 1}).after(first)
+    assert [str(one) for one in counters.ingested(first).sums][:2] == [
+        "files = 4 in the table + 1 rejected",
+        "in the table = 2 read + 2 known",
+    ]
+    counts = counters.ingested(second)  # of 4 files one is read again and one is gone
+    assert [(one.total, str(one)) for one in counts.sums] == [
+        (6, "files = 5 in the table + 1 rejected"),
+        (5, "in the table = 4 read + 2 known - 1 outdated"),
+        (5, "to read = 3 new + 1 changed + 1 tried again"),
+        (1, "gone"),
+    ]
+    assert (counts.rejects, counts.worked) == ({"empty": 1}, 4)
+    nothing = Ingested(6, read=0, kept=5, rejected=1, reasons={"empty": 1})
+    assert nothing.after(second) == second
+
+    made = Extracted("m", 9, contents=7, computed=2, described=9, rejected=0)
+    later = Extracted("m", 4, contents=4, computed=1, described=4, rejected=0).after(made.after(None))
+    assert str(counters.extracted(later, {}).sums[1]) == "contents = 3 computed + 5 known - 4 outdated"
+
+
 def test_rejects_of_a_query_are_counted_by_reason() -> None:
     rejects = [("/a", Reject(Reason.EMPTY, "")), ("/b", Reject(Reason.EMPTY, "")), ("/c", Reject(Reason.CORRUPT, ""))]
     counts = counters.answered(
@@ -166,6 +189,44 @@ def test_the_file_says_of_what_a_job_ended(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"error: {says}")
+
+
+def test_the_file_of_a_stream_is_written_again_after_each_batch(tmp_path: Path) -> None:
+    file = tmp_path / "counted.json"
+
+    def main() -> None:
+        begun(file)
+        with job.step("ingest") as step:
+            for files in (1, 2):
+                step.batch(Counts([Sum("files", files)], {}, files), 0.25)
+                found = told(file)
+                assert (found["outcome"], found["steps"]["ingest"]["counters"]) == ("running", {"files": files})
+                assert found["steps"]["ingest"]["batches"].pop("last").endswith("+00:00")
+                assert found["steps"]["ingest"]["batches"] == {"count": files, "seconds": files * 0.25}
+                assert found["steps"]["ingest"]["rates"] == {"images_per_second": 4.0}, "by what batches took"
+            raise Outage("the storage does not answer")
+
+    assert ended(main) == 1
+    found = told(file)
+    assert (found["outcome"], found["steps"]["ingest"]["counters"]) == ("failed", {"files": 2})
+    assert found["steps"]["ingest"]["batches"]["count"] == 2
+
+
+def test_a_batch_goes_on_where_the_file_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "folder" / "counted.json"
+    record = Record("ingest", str(file))
+    with record.step("ingest") as step:
+        file.unlink()
+        (file / "something").mkdir(parents=True)  # nothing can be put there now
+        with caplog.at_level(logging.WARNING):
+            step.batch(Counts([Sum("files", 1)], {}, 1), 1)
+        assert f"{file}: cannot be written" in caplog.text
+        storage.delete(str(file))
+        step.batch(Counts([Sum("files", 2)], {}, 2), 1)
+        assert told(file)["steps"]["ingest"]["counters"] == {"files": 2}
+        record.done()
+        step.batch(Counts([Sum("files", 3)], {}, 3), 1)  # it was still at work
+    assert told(file)["outcome"] == "done"
 
 
 def test_an_error_that_nobody_expected_is_told_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
