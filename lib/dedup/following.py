@@ -14,6 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from py4j.protocol import Py4JError
@@ -229,11 +230,13 @@ def _follow(stream: DataFrame, every: str, batch: Callable[[DataFrame], Result |
 
     writer = stream.writeStream.foreachBatch(work)
     query = (writer.trigger(availableNow=True) if every == NOW else writer.trigger(processingTime=every)).start()
-    try:
-        query.awaitTermination()
-    except StreamingQueryException:
-        if failures:
-            raise failures[0] from None
-        raise
-    finally:
-        query.stop()
+    # A signal that interrupts a call of the JVM leaves this thread no connection on which to stop the stream.
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            beside.submit(query.awaitTermination).result()
+        except StreamingQueryException:
+            if failures:
+                raise failures[0] from None
+            raise
+        finally:
+            query.stop()

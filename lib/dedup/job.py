@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
+from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
 from dedup import following, formats, logs, models, onnx_model, reduced_precision, releases, views, weights
@@ -22,6 +24,7 @@ from dedup.vgg16_model import Vgg16Model
 
 BAD_USE = 2
 FAILED = 1
+STOPPED = 130
 
 _LOCATIONS = ("images", "table", "features", "against", "output", "report")
 """The options that say what a line of the log is about."""
@@ -242,9 +245,13 @@ def step(name: str) -> AbstractContextManager[Step]:
 
 
 def run(main: Callable[[], object]) -> NoReturn:
-    """Run a job's main function, show what it counted, and end the process with its exit code."""
+    """Run a job's main function, show what it counted, and end the process with its exit code.
+
+    SIGTERM ends it as Ctrl-C does: what it has to itself is given back.
+    """
     global _record
     _record = Record("")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         releases.require_client()
         logs.begin()
@@ -252,22 +259,28 @@ def run(main: Callable[[], object]) -> NoReturn:
         if table := _record.table():
             show("\n".join(table))
         _record.done()
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         code, line = _judged(error)
-        _record.failed("bad use" if code == BAD_USE else "failed", line or f"{type(error).__name__}: {error}")
+        _record.failed(_OUTCOMES.get(code, "failed"), line or f"{type(error).__name__}: {error}")
         if line:
             _complain(line)
         else:  # not as Python would, which shows whatever secrets stand in the text
             _log.error("%s", error, exc_info=True)
         sys.exit(code)
-    except KeyboardInterrupt:
-        _record.failed("failed", "interrupted")
-        raise
     sys.exit(0)
 
 
-def _judged(error: Exception) -> tuple[int, str | None]:
+_OUTCOMES = {BAD_USE: "bad use", STOPPED: "stopped"}
+
+
+def _judged(error: BaseException) -> tuple[int, str | None]:
     """Return the exit code for an error, and the one line that says all that there is to say, if there is one."""
+    # Ctrl-C ends the JVM too: what has to be given back finds that, and raises errors of its own.
+    kinds = {type(one) for one in _causes(error)}
+    if KeyboardInterrupt in kinds:
+        return STOPPED, f"stopped{_AGAIN}"
+    if Py4JNetworkError in kinds:
+        return FAILED, f"the driver's JVM has ended{_AGAIN}"
     if isinstance(error, UsageError):
         return BAD_USE, str(error)
     if isinstance(error, Outage):
@@ -276,6 +289,13 @@ def _judged(error: Exception) -> tuple[int, str | None]:
         if told := re.search(report, str(error)):
             return code, told.expand(line)
     return FAILED, None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those while which it was raised, the last one first."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def _complain(line: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.dataset
 import pytest
-from tests.cluster.conftest import Options, kill, started_by, vectors, wait_for
+from tests.cluster.conftest import Options, command, kill, started_by, vectors, wait_for
 from tests.cluster.test_jobs import Submit
 from tests.samples import arrive
 
@@ -69,3 +72,47 @@ def test_a_job_that_follows_and_is_killed_takes_in_each_file_once(
     assert "15 contents = 15 computed + 0 known" in out
     of_all = vectors(local / "features")
     assert vectors(features) == {hashes[path.name]: of_all[hashes[path.name]] for path in paths}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "jvm", "python", "code", "outcome", "error"),
+    [
+        (signal.SIGINT, True, True, 130, "stopped", "stopped"),  # Ctrl-C reaches all that a terminal has started
+        (signal.SIGTERM, True, True, 143, "stopped", "stopped"),  # and so does a supervisor that ends a group
+        (signal.SIGTERM, True, False, 143, "failed", "the driver's JVM has ended"),
+        (signal.SIGTERM, False, True, 130, "stopped", "stopped"),
+    ],
+    ids=["Ctrl-C", "all", "spark-submit alone", "Python alone"],
+)
+def test_a_job_that_follows_and_is_stopped_says_what_it_did(
+    what: signal.Signals,
+    jvm: bool,
+    python: bool,
+    code: int,
+    outcome: str,
+    error: str,
+    submit: Submit,
+    images: Path,
+    tmp_path: Path,
+) -> None:
+    source, table, file = tmp_path / "in", tmp_path / "table", tmp_path / "counted.json"
+    source.mkdir()
+    for path in sorted(images.rglob("*.png"))[:5]:
+        arrive(path, source)
+    into = ("ingest", "--images", str(source), "--table", str(table), "--metrics", str(file), "--follow", "1 second")
+    job = submit(*into)
+    wait_for("counters", lambda: (file.exists() and "counters" in file.read_text()) or job.poll(), 120)
+    assert job.poll() is None, job.communicate()
+    found = json.loads(file.read_text())
+    assert (found["outcome"], found["steps"]["ingest"]["counters"]["read"]) == ("running", 5)
+    (driver,) = [process for process in started_by(job.pid) if "/jobs/" in command(process)]
+    for process in [job.pid] * jvm + [driver] * python:
+        os.kill(process, what)
+    out, err = job.communicate(timeout=120)
+    assert job.returncode == code, out + err
+    wait_for("the driver's end", lambda: not command(driver))
+    last = json.loads(file.read_text())
+    assert last["steps"]["ingest"]["counters"] == found["steps"]["ingest"]["counters"]
+    assert (last["outcome"], last["error"].partition(" (")[0]) == (outcome, error)
+    assert not (table / "_running").exists(), "another run may write there at once"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +229,25 @@ def test_a_batch_goes_on_where_the_file_cannot_be_written(tmp_path: Path, caplog
         record.done()
         step.batch(Counts([Sum("files", 3)], {}, 3), 1)  # it was still at work
     assert told(file)["outcome"] == "done"
+
+
+@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_is_stopped_says_so(
+    what: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "counted.json"
+
+    def main() -> None:
+        begun(file)
+        try:
+            os.kill(os.getpid(), what)
+        finally:
+            raise RuntimeError("Cannot call methods on a stopped SparkContext")
+
+    assert ended(main) == 130
+    said = "stopped (what was done is kept: run it again)"
+    assert (told(file)["outcome"], told(file)["error"]) == ("stopped", said)
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 def test_an_error_that_nobody_expected_is_told_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
