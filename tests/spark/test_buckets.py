@@ -11,8 +11,9 @@ from tests.archives import tar, zipped
 from tests.samples import make_images, picture
 from tests.store import BREAK, Fault, Gateway, Store, environment
 
-from dedup import archives, extraction, files, following, images, listing, storage, stores, tables
+from dedup import archives, extraction, files, following, images, job, listing, storage, stores, tables
 from dedup.errors import Outage, Reason, Reject, UsageError
+from dedup.images import Ingested
 from dedup.model import Model
 
 ODD = ("a b/ü ä.png", "x=1/日本.png", "%20/100%.png", "#1/?&+'()[*].png", "set/.hidden.png")
@@ -209,6 +210,32 @@ def test_a_store_that_stays_away_is_nobody_elses_fault(
         with pytest.raises(Outage, match=r"^s3a://photos/a\.png.*: the storage does not answer"):
             ask("s3a://photos/a.png")
     stores._root.cache_clear()
+
+
+@pytest.mark.usefixtures("classic")
+def test_a_stream_ends_with_exit_code_1_where_the_store_stays_away(
+    spark: SparkSession,
+    store: Store,
+    gateway: Gateway,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put(store.bucket("photos"), ("a.png",))
+    monkeypatch.setattr(stores, "_ATTEMPTS", 2)
+    stores._root.cache_clear()
+
+    def told(done: Ingested, seconds: float) -> None:
+        store.kill()
+        gateway.stand_before(None)
+
+    with pytest.raises(SystemExit) as ended:
+        job.run(lambda: following.ingest(spark, "s3a://photos", f"{tmp_path}/table", "1 second", told=told))
+    stores._root.cache_clear()
+    assert ended.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: s3a://photos")
+    assert last.endswith("(what was done is kept: run it again)")
 
 
 def test_a_bucket_is_ingested_although_requests_fail_and_wait(
