@@ -274,6 +274,33 @@ def test_no_text_of_the_csv_is_a_formula(spark: SparkSession) -> None:
     assert found == [(text, -1.5) for text in [*harmless, *(f"'{text}" for text in formulas)]]
 
 
+def test_the_csv_of_hostile_names_is_read_as_texts(place: Place) -> None:
+    formulas = ['=HYPERLINK("http://a","b").jpg', "+1+1", "-1", "@SUM(1,2)", "\t=1", "\r=1", "\n=1", "＝1"]
+    others = [
+        '/lake/"=1".jpg',
+        '/lake/a","=1',
+        "/lake/a\n=1",
+        "/lake/a\r=1",
+        "/lake/a\r\n=1",
+        "/lake/a\\",
+        '/lake/a\\"',
+        " =1 ",
+    ]
+    vector = np.ones(16, np.float32)
+    place.fill([Stored(path, sha(number % 2), vector) for number, path in enumerate([*formulas, *others])])
+    place.run(policy=Policy(), csv=True)
+    shown = {path: f"'{path}" for path in formulas} | {path: path for path in others}
+    rows = place.rows()
+    assert rows.keys() == shown.keys()
+    assert {row["keeper"] for row in rows.values()} & set(formulas), "names stand in other columns too"
+    found = {row["path"]: row for row in read_csv(place.output)}
+    assert found.keys() == set(shown.values())
+    for path, row in rows.items():
+        assert found[shown[path]]["action"] == row["action"]
+        assert found[shown[path]]["keeper"] == shown[row["keeper"]]
+        assert None not in found[shown[path]], "no name makes a column"
+
+
 def goes_on(
     there: Place, files: list[Stored], before: list[Stored], within: Thresholds = NEAR, run: int = 2
 ) -> Deduplicated:
