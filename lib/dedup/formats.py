@@ -167,7 +167,8 @@ def asking(location: str) -> Iterator[None]:
     UsageError
         If it refuses.
     Outage
-        If something else is the matter: it does not answer, or another run was faster.
+        If something else is the matter with a catalog: it does not answer, or another run was faster. What is the
+        matter with files is raised as it is.
     """
     try:
         yield
@@ -175,6 +176,8 @@ def asking(location: str) -> Iterator[None]:
         raise UsageError(f"{location}: {_first_line(error)}") from error
     except Exception as error:
         # What fails in a catalog's own library has a class of py4j, which clients of Spark Connect alone do not have.
+        if not is_name(location):
+            raise
         if not isinstance(error, PySparkException) and not type(error).__module__.startswith("py4j."):
             raise
         raise Outage(f"{location}: {_first_line(error)}") from error

@@ -91,15 +91,19 @@ MIRRORED = 8
 def mirrored(submit: Submit, model: Options, once: Once) -> Path:
     """Return a folder with features of 120 images, and thresholds by which mirror images are near, and no others."""
 
-    def fill(folder: Path) -> None:
-        plain = make_images(folder / "images", 120 - MIRRORED)
-        (folder / "images" / "mirrored").mkdir()
+    def draw(folder: Path) -> None:
+        plain = make_images(folder, 120 - MIRRORED)
+        (folder / "mirrored").mkdir()
         for number, path in enumerate(plain[:MIRRORED]):
             with Image.open(path) as image:
                 turned = ImageOps.mirror(ImageOps.exif_transpose(image).convert("RGB"))
-                turned.save(folder / "images" / "mirrored" / f"{number}.png")
-        made = ("--images", f"{folder}/images", "--features", f"{folder}/features")
-        extract = submit("extract", *made, *model)
+                turned.save(folder / "mirrored" / f"{number}.png")
+
+    images = once("mirrored-images", draw)  # where they stay: a folder is renamed when it has been filled
+
+    def fill(folder: Path) -> None:
+        folder.mkdir()
+        extract = submit("extract", "--images", str(images), "--features", f"{folder}/features", *model)
         _, err = extract.communicate(timeout=300)
         assert extract.returncode == 0, err
         (name,) = [path.name for path in (folder / "features" / "_models").iterdir()]

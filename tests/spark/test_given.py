@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from tests.libraries import need
 from tests.samples import make_images
 
-from dedup import answers, claims, extraction, given, images, listing, models, stores, tables
+from dedup import answers, claims, extraction, given, images, job, listing, models, stores, tables
 from dedup.errors import UsageError
 from dedup.model import Model
 
@@ -265,6 +265,18 @@ def test_what_is_wrong_with_a_table_is_told(spark: SparkSession, tmp_path: Path)
     (tmp_path / "theirs" / "metadata").mkdir(parents=True)
     (tmp_path / "theirs" / "metadata" / "00001-7c1b.metadata.json").write_text("{}")
     assert "name it, CATALOG.SCHEMA.NAME" in refused(spark, f"{tmp_path}/theirs")
+
+
+def test_a_file_that_is_none_ends_a_job_with_one_line(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    with pytest.raises(SystemExit) as ended:
+        job.run(lambda: given.opened(spark, str(tmp_path / "theirs")).__enter__())
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert (ended.value.code, said.startswith("error: ")) == (2, True)
+    assert f"{tmp_path}/theirs/a.parquet: no Parquet file" in said
 
 
 def test_a_view_is_not_the_table(spark: SparkSession) -> None:
