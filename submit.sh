@@ -248,7 +248,7 @@ pass_on() {
   done
   if [ -n "$endpoint" ]; then
     add_default spark.hadoop.fs.s3a.endpoint "$endpoint"
-    add_default spark.hadoop.fs.s3a.path.style.access true
+    [ -n "$(own_setting spark.hadoop.fs.s3a.endpoint)" ] || add_default spark.hadoop.fs.s3a.path.style.access true
   fi
   [ -z "$endpoint$region" ] || add_default spark.hadoop.fs.s3a.endpoint.region "${region:-us-east-1}"
   # Hadoop's own list has no profile.

@@ -27,15 +27,18 @@ def verdict(done: Evaluated) -> str:
         how = f"less than {done.best}, the best metric alone"
     else:
         how = f"no clear difference to {done.best}, the best metric alone"
-    between = f"{-100 * theirs.high:+.1f} to {-100 * theirs.low:+.1f} points"
+    between = f"{_points(-theirs.high)} to {_points(-theirs.low)} points"
     shares = f"{page.percent(poll)} % of all copies against {page.percent(alone)} %"
     return f"Among the first {first} images the poll finds {shares}: {how} (95 % interval {between})."
 
 
 def points(gain: Interval) -> str:
     """Return a difference of shares and its interval, in points of a hundred."""
-    value, low, high = (f"{100 * one + 0.0:+.1f}" for one in (gain.value, gain.low, gain.high))
-    return f"{value} ({low} to {high})"
+    return f"{_points(gain.value)} ({_points(gain.low)} to {_points(gain.high)})"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share + 0.0:+.1f}"  # no minus before a zero
 
 
 def render(done: Evaluated) -> str:

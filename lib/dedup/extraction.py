@@ -45,7 +45,7 @@ class Extracted:
         """Return what a stream has done with this batch: what it did is added up, what there is is as of now."""
         if before is None:
             return self
-        outdated = before.outdated + before.contents - self.known
+        outdated = max(0, before.outdated + before.contents - self.known)  # some come back, and are known
         return replace(self, computed=before.computed + self.computed, outdated=outdated)
 
 

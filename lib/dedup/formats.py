@@ -24,7 +24,7 @@ DEFAULT = next(iter(FORMATS))
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*){2}")
 
-_QUOTED = re.compile(r"[^/]*`[^/]*|(?=.*-)[\w-]+(\.[\w-]+){2}")
+_QUOTED = re.compile(r"[^/]*`[^/]*|(?=.*-)[^\W\d][\w-]*(\.[^\W\d][\w-]*){2}")
 """What a catalog would take for a name if it stood in quotes, or does."""
 
 

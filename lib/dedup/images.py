@@ -47,7 +47,7 @@ class Ingested:
         if before is None:
             return self
         added = {name: getattr(self, name) + getattr(before, name) for name in _DONE}
-        return replace(self, outdated=before.outdated + before.kept - self.known, **added)
+        return replace(self, outdated=max(0, before.outdated + before.kept - self.known), **added)
 
 
 _DONE = ("read", "failed", "changed", "again", "gone")

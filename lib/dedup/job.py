@@ -7,6 +7,7 @@ import logging
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn
@@ -198,6 +199,7 @@ FASTER = (
     "this processor has AMX: where those of the executors have it too, --precision bfloat16 gives about three times as "
     "many images a second, hardly rougher (docs/tuning.md)"
 )
+"""What a first extract in float32 says on a processor that could be faster."""
 
 
 def hint(options: argparse.Namespace) -> str | None:
@@ -251,7 +253,8 @@ def run(main: Callable[[], object]) -> NoReturn:
     """
     global _record
     _record = Record("")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is threading.main_thread():  # no other can
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         releases.require_client()
         logs.begin()
@@ -270,16 +273,19 @@ def run(main: Callable[[], object]) -> NoReturn:
     sys.exit(0)
 
 
+_SHUT_DOWN = "SparkContext was shut down"
+"""What Spark says of a job that was under way when its JVM was asked to end."""
+
 _OUTCOMES = {BAD_USE: "bad use", STOPPED: "stopped"}
 
 
 def _judged(error: BaseException) -> tuple[int, str | None]:
     """Return the exit code for an error, and the one line that says all that there is to say, if there is one."""
     # Ctrl-C ends the JVM too: what has to be given back finds that, and raises errors of its own.
-    kinds = {type(one) for one in _causes(error)}
-    if KeyboardInterrupt in kinds:
+    causes = [*_causes(error)]
+    if any(isinstance(one, KeyboardInterrupt) for one in causes):
         return STOPPED, f"stopped{_AGAIN}"
-    if Py4JNetworkError in kinds:
+    if any(isinstance(one, Py4JNetworkError) or _SHUT_DOWN in str(one) for one in causes):
         return FAILED, f"the driver's JVM has ended{_AGAIN}"
     if isinstance(error, UsageError):
         return BAD_USE, str(error)

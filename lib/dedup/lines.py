@@ -6,8 +6,9 @@ import re
 
 _SECRET = re.compile(r"(?P<before>\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]*:(?!\d+(?:/|$))[^\s@]*@")
 _SIGNED = re.compile(
-    r"(?P<before>[?&;](?:sig|[\w-]*(?:signature|token|credential|password|passwd|pwd))=)[^&\s'\"]+", re.IGNORECASE
+    r"(?P<before>[?&](?:sig|[\w-]*(?:signature|token|credential|password|passwd|pwd))=)[^&\s'\"]+", re.IGNORECASE
 )
+_JDBC = re.compile(r"(?P<before>\bjdbc:[^\s'\"]*;(?:password|passwd|pwd)=)(?:\{[^}]*\}|[^;\s'\"]+)", re.IGNORECASE)
 
 
 def printable(text: str) -> str:
@@ -30,6 +31,7 @@ def masked(text: str) -> str:
     if "://" in text:
         text = _SECRET.sub(r"\g<before>***@", text)
         text = _SIGNED.sub(r"\g<before>***", text)
+        text = _JDBC.sub(r"\g<before>***", text)
     return text
 
 

@@ -66,7 +66,13 @@ class _Stderr(logging.Handler):
             self.handleError(record)
 
 
+def _to_be_told(record: logging.LogRecord) -> bool:
+    """Tell whether a record is for people: py4j tells of Ctrl-C with a traceback, and jobs say what came of it."""
+    return not record.exc_info or record.exc_info[0] is not KeyboardInterrupt
+
+
 _stderr = _Stderr()
+_stderr.addFilter(_to_be_told)
 
 
 def begin() -> None:

@@ -189,8 +189,8 @@ def more(hit: NDArray[np.bool_], than: NDArray[np.bool_], group: Indices) -> Int
     group
         Which copies say the same, shape (copies,): the interval is that of drawing the groups again.
     """
-    found = _mean(hit.astype(float) - than, group)
-    return found if len(np.unique(group)) >= _FEW else Interval(found.value, -1.0, 1.0)
+    difference = _mean(hit.astype(float) - than, group)
+    return difference if len(np.unique(group)) >= _FEW else Interval(difference.value, -1.0, 1.0)
 
 
 def _share(hit: NDArray[np.bool_], group: Indices) -> Interval:

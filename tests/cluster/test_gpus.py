@@ -13,12 +13,11 @@ from textwrap import dedent
 import numpy as np
 import pytest
 from tests.cluster.conftest import Cluster, on, vectors
+from tests.cluster.test_jobs import Submit
 from tests.samples import ROOT, WEIGHTS, make_images
 
 from dedup import engines, job, pixels, reduced_precision, weights
 from dedup.arithmetic import Arithmetic
-
-Submit = Callable[..., subprocess.Popen[str]]
 
 
 def executable(path: Path, text: str) -> Path:

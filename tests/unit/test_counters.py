@@ -135,6 +135,8 @@ def test_what_a_stream_did_is_added_up_and_what_there_is_is_as_of_now() -> None:
     made = Extracted("m", 9, contents=7, computed=2, described=9, rejected=0)
     later = Extracted("m", 4, contents=4, computed=1, described=4, rejected=0).after(made.after(None))
     assert str(counters.extracted(later, {}).sums[1]) == "contents = 3 computed + 5 known - 4 outdated"
+    back = Extracted("m", 9, contents=9, computed=1, described=9, rejected=0).after(made)
+    assert str(counters.extracted(back, {}).sums[1]) == "contents = 3 computed + 6 known", "some had features before"
 
 
 def test_rejects_of_a_query_are_counted_by_reason() -> None:

@@ -23,7 +23,7 @@ def test_a_name_that_only_quotes_make_one_is_bad_use_and_no_folder(location: str
 
 
 @pytest.mark.parametrize(
-    "location", ["lake-1", "a-b.c", "2024.11.29", "a-b.c.d.e", "/a-b.c.d", "s3a://a-b.c.d", "a/`b"]
+    "location", ["lake-1", "a-b.c", "2024.11.29", "run-1.2.3", "a-b.c.d.e", "/a-b.c.d", "s3a://a-b.c.d", "a/`b"]
 )
 def test_other_locations_are_folders(location: str) -> None:
     expected = location if location.startswith("s3a:") else os.path.abspath(location)

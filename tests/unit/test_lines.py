@@ -29,6 +29,7 @@ SECRETS = [
     "jdbc:sqlserver://h:1433;user=a;Password=topsecret;encrypt=true",
     "jdbc:mysql://h/db?passwd=topsecret",
     "cannot connect to jdbc:mysql://h/db?pwd=topsecret: no",
+    "jdbc:sqlserver://h:1433;password={top secret};encrypt=true",
 ]
 HARMLESS = [
     "s3a://bucket/a:b@c.jpg",
@@ -36,6 +37,7 @@ HARMLESS = [
     "abfss://box@account.dfs.core.windows.net/a",
     "/a:b@c",
     "s3a://bucket/password=1/a?.jpg",
+    "s3a://bucket/x;pwd=1/cat.jpg",
 ]
 
 

@@ -95,6 +95,21 @@ def test_what_a_job_says_and_ends_with_are_objects_too(capsys: pytest.CaptureFix
     assert found[3]["exception"]["class"] == "ZeroDivisionError"
 
 
+def test_what_others_tell_of_ctrl_c_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.begin()
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        logging.getLogger().exception("KeyboardInterrupt while sending command.")  # as py4j does
+    try:
+        raise ValueError
+    except ValueError:
+        logging.getLogger().exception("something else")
+    err = capsys.readouterr().err
+    assert "KeyboardInterrupt" not in err
+    assert "something else" in err
+
+
 @pytest.mark.usefixtures("structured")
 def test_a_password_in_a_location_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.about(table="s3a://key:secret@lake/x")
