@@ -126,6 +126,7 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_tables_in_delta_lie_in_buckets_too_and_a_profile_has_the_keys(
     store: Store, gateway: Gateway, submit: Submit, images: Path, model: Options, local: Path, tmp_path: Path
 ) -> None:
