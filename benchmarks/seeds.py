@@ -3,9 +3,8 @@
     python benchmarks/seeds.py --data DIR
 
 DIR holds `photos/`. Every tenth photograph is altered in every way of `dedup.edits`, and each copy hidden alone among
-all photographs, by brute force. Prints a table of docs/quality.md: the share of copies among the first 10 images, by
-the poll, and the micro average precision of all. And one of docs/tuning.md: features in short
-numbers beside those in float32.
+all photographs, by brute force. Prints two tables of docs/quality.md: the share of copies among the first 10 images, by
+the poll, and the micro average precision of all; and features in short numbers beside those in float32.
 """
 
 from __future__ import annotations

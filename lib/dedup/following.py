@@ -125,7 +125,8 @@ def extract_files(
                 _said(taken)
                 made = run.extract()
                 _log.info("%s contents computed", made.computed)
-                done = (taken.after(done[0]), made.after(done[1])) if done else (taken, made)
+                before = done or (None, None)
+                done = (taken.after(before[0]), made.after(before[1]))
                 return done
             return None
 
