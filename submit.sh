@@ -220,10 +220,11 @@ add_library() {
   own_jars=${own_jars%,}
 }
 
-# What the user's own properties file says of $1.
+# What the user's own properties file says of $1, which may go on over several lines.
 own_setting() {
   [ ! -f "$own_properties" ] ||
-    sed -nE "s/^[[:space:]]*${1//./[.]}[[:space:]]*[=:[:space:]][[:space:]]*(.*[^[:space:]])[[:space:]]*$/\\1/p" "$own_properties" | tail -n 1
+    sed -e '/^[[:space:]]*[#!]/d' -e ':more' -e '/\\$/{N;s/\\\n[[:space:]]*//;b more' -e '}' "$own_properties" |
+    sed -nE "s/^[[:space:]]*${1//./[.]}[[:space:]]*[=:[:space:]][[:space:]]*(.*[^[:space:]])[[:space:]]*$/\\1/p" | tail -n 1
 }
 
 # Sets $1 to $2 unless the user's own properties file sets it: an option would win over that.
@@ -336,7 +337,8 @@ case $master in
   local*) environment=local ;;
   yarn*) environment=yarn ;;
   k8s*) environment=kubernetes ;;
-  *) environment=standalone ;;
+  spark://*) environment=standalone ;;
+  *) fail "--master $master: no such master (possible: local[*], spark://HOST:PORT, yarn, k8s://HOST:PORT)" ;;
 esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
 defaults=()

@@ -339,6 +339,12 @@ _REPORTS = (
         rf"the executors' Python is \1, the driver's \2, and both must be of one version: {_NEEDED}",
     ),
     (
+        "on a stopped SparkContext|All masters are unresponsive|Master removed our application",
+        FAILED,
+        f"no cluster, or no longer one: does what --master names answer? Spark's lines above say more{_AGAIN}",
+    ),
+    (r"Could not parse Master URL: '(.*?)'|Invalid master URL: (\S+)", BAD_USE, r"--master \1\2: no such master"),
+    (
         r"org\.apache\.hadoop\.fs\.s3a\.S3AFileSystem not found",
         BAD_USE,
         "Spark lacks the library for s3a: locations: add org.apache.hadoop:hadoop-aws to --packages (docs/running.md)",

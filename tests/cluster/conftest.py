@@ -113,9 +113,19 @@ def in_delta(folder: Path) -> dict[str, bytes]:
             files |= {action["add"]["path"]} if "add" in action else set()
             files -= {action["remove"]["path"]} if "remove" in action else set()
     read = [pyarrow.parquet.read_table(folder / unquote(file), partitioning=None) for file in sorted(files)]
-    rows = [row for table in read for row in table.select(["sha256", "features"]).to_pylist()]
-    assert len({row["sha256"] for row in rows}) == len(rows), "one row for each content"
-    return {row["sha256"]: row["features"] for row in rows}
+    return _one_each([row for table in read for row in table.select(["sha256", "features"]).to_pylist()])
+
+
+def in_iceberg(folder: Path) -> dict[str, bytes]:
+    """Return the features of an Iceberg table by hash, from which nothing was ever taken out."""
+    files = pyarrow.dataset.dataset(folder / "data", format="parquet", exclude_invalid_files=True)
+    return _one_each(files.to_table(["sha256", "features"]).to_pylist())
+
+
+def _one_each(rows: list[dict[str, bytes]]) -> dict[str, bytes]:
+    found = {str(row["sha256"]): row["features"] for row in rows}
+    assert len(found) == len(rows), "one row for each content"
+    return found
 
 
 @dataclass

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.cluster.conftest import Options, bad_use, in_delta, vectors, wait_for
+from tests.cluster.conftest import Options, bad_use, in_delta, in_iceberg, vectors, wait_for
 from tests.libraries import need
 from tests.samples import picture
 from tests.store import Gateway, Store, environment
@@ -127,37 +127,41 @@ def test_jobs_make_in_buckets_what_they_make_on_a_disk(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_tables_in_delta_lie_in_buckets_too_and_a_profile_has_the_keys(
-    store: Store, gateway: Gateway, submit: Submit, images: Path, model: Options, local: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["delta", "iceberg"])
+def test_tables_with_transactions_lie_in_buckets_too_and_a_profile_has_the_keys(
+    name: str, store: Store, gateway: Gateway, submit: Submit, images: Path, model: Options, local: Path, tmp_path: Path
 ) -> None:
-    need("delta")
+    need(name)
     found_by = environment(gateway.port)
     keys = [f"{name.lower()} = {found_by.pop(name)}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
     profiles = tmp_path / "credentials"
     profiles.write_text("\n".join(["[lakes]", *keys, ""]))
     found_by |= {"AWS_PROFILE": "lakes", "AWS_SHARED_CREDENTIALS_FILE": str(profiles)}
-    photos, out = store.bucket("some"), store.bucket("delta")
+    photos, out = store.bucket(f"for-{name}"), store.bucket(name)
     files = sorted(path for path in images.glob("set 2/*") if path.is_file())[:12]
     for path in files:
         (photos / path.name).write_bytes(path.read_bytes())
     contents = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     def run(*words: str) -> str:
-        return finished(submit(*words, "--format", "delta", **found_by))
+        return finished(submit(*words, "--format", name, **found_by))
 
-    assert "12 files = 12 in the table" in run("ingest", "--images", "s3a://some", "--table", "s3a://delta/lake")
-    features = ("--features", "s3a://delta/features")
-    assert f"{len(contents)} computed + 0 known" in run("extract", "--table", "s3a://delta/lake", *features, *model)
-    made = in_delta(out / "features/features")
+    assert "12 files = 12 in the table" in run(
+        "ingest", "--images", f"s3a://for-{name}", "--table", f"s3a://{name}/lake"
+    )
+    features = ("--features", f"s3a://{name}/features")
+    assert f"{len(contents)} computed + 0 known" in run("extract", "--table", f"s3a://{name}/lake", *features, *model)
+    made = {"delta": in_delta, "iceberg": in_iceberg}[name](out / "features/features")
     assert set(made) == contents
     assert made.items() <= vectors(local / "features").items()
-    asked = f"s3a://some/{files[0].name}"
-    assert asked in run("query", *features, "--query", asked, "--report", "s3a://delta/report")
-    assert (out / "report/results/_delta_log").is_dir()
+    asked = f"s3a://for-{name}/{files[0].name}"
+    assert asked in run("query", *features, "--query", asked, "--report", f"s3a://{name}/report")
+    log = {"delta": "_delta_log", "iceberg": "metadata"}[name]
+    assert (out / "report/results" / log).is_dir()
     nothing_near(out).save(str(out / "thresholds.json"))
-    within = ("--thresholds", "s3a://delta/thresholds.json", "--views", "1")
-    assert f"12 files = {len(contents)} keep" in run("deduplicate", *features, "--output", "s3a://delta/dd", *within)
-    assert (out / "dd/manifest/_delta_log").is_dir()
+    within = ("--thresholds", f"s3a://{name}/thresholds.json", "--views", "1")
+    assert f"12 files = {len(contents)} keep" in run("deduplicate", *features, "--output", f"s3a://{name}/dd", *within)
+    assert (out / "dd/manifest" / log).is_dir()
 
 
 def test_wrong_credentials_are_one_line(store: Store, on_store: Submit) -> None:

@@ -248,6 +248,13 @@ def settings(made: Submit, tmp_path: Path) -> Callable[..., list[str]]:
     return run
 
 
+def test_what_is_no_master_is_one_line(settings: Callable[..., list[str]], made: Submit) -> None:
+    assert settings("", *JARS)  # what is missing is only a master
+    done = made("--master", "spark.example.org", "query")
+    assert done.returncode == BAD_USE
+    assert done.stderr.splitlines()[-1].startswith("error: --master spark.example.org: no such master (possible: local")
+
+
 DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 CATALOG = "spark.sql.catalog.spark_catalog"
 JARS = ("--jars", "delta-spark.jar,hadoop-aws.jar")
@@ -260,6 +267,7 @@ JARS = ("--jars", "delta-spark.jar,hadoop-aws.jar")
         ("# spark.sql.extensions a.B\nspark.sql.extensionsOfMine=a.B\nsparkXsql.extensions a.B\n", [DELTA], True),
         ("spark.sql.extensions a.B\n", [f"a.B,{DELTA}"], True),
         ("spark.sql.extensions = a.B, c.D  \r\n", [f"a.B, c.D,{DELTA}"], True),
+        ("# a \\\nspark.sql.extensions \\\n  a.B,\\\n\tc.D\nb c\n", [f"a.B,c.D,{DELTA}"], True),
         (f"  spark.sql.extensions:a.B, {DELTA}\n{CATALOG}=a.Catalog", [], False),
     ],
 )
