@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quality import row, say
+from quality import interval, row, say
 
 from dedup.distances import METRICS
 from dedup.ranks import ALL, METHODS, PLACES, POLL, RULES
@@ -55,9 +55,7 @@ def told(found: dict[str, Any]) -> None:
 
 
 def _interval(one: dict[str, float], sign: str = "") -> str:
-    """Return a figure and its interval, both with a sign where it is a difference."""
-    value, low, high = (f"{one[name] + 0.0:{sign}.3f}" for name in ("value", "low", "high"))
-    return f"{value} ({low} to {high})" if sign else f"{value} ({low}-{high})"
+    return interval(one["value"], one["low"], one["high"], sign)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-from quality import EVERY, alter, photographs, row, say, table
+from quality import EVERY, alter, interval, photographs, row, say, table
 
 from dedup import labels, ranks
 from dedup.distances import METRICS, distances
@@ -99,12 +99,11 @@ def cells(
     for method in methods:
         figures = [_interval(recall[method][first]) for first in PLACES]
         figures.append(_interval(curves[method].average) if method in curves else "")
-        gain = ranks.more(hit[method], polled, group)
-        yield method, [*figures, f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"]
+        yield method, [*figures, _interval(ranks.more(hit[method], polled, group), "+")]
 
 
-def _interval(share: Interval) -> str:
-    return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})"
+def _interval(one: Interval, sign: str = "") -> str:
+    return interval(one.value, one.low, one.high, sign)
 
 
 def main() -> None:

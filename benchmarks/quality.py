@@ -93,6 +93,12 @@ def row(*cells: object) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
+def interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """Return a figure and its interval, both with a sign where it is a difference."""
+    said = [f"{round(one, 3) + 0.0:{sign}.3f}" for one in (value, low, high)]  # no -0.000
+    return f"{said[0]} ({said[1]} to {said[2]})" if sign else f"{said[0]} ({said[1]}-{said[2]})"
+
+
 def main() -> None:
     """Alter, run the jobs, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
