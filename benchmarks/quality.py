@@ -95,7 +95,7 @@ def row(*cells: object) -> str:
 
 def interval(value: float, low: float, high: float, sign: str = "") -> str:
     """Return a figure and its interval, both with a sign where it is a difference."""
-    said = [f"{round(one, 3) + 0.0:{sign}.3f}" for one in (value, low, high)]  # no -0.000
+    said = [f"{one + 0.0:{sign}.3f}" for one in (value, low, high)]  # no minus before a zero; one before less than it
     return f"{said[0]} ({said[1]} to {said[2]})" if sign else f"{said[0]} ({said[1]}-{said[2]})"
 
 
