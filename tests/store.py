@@ -110,7 +110,7 @@ class Gateway:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # an answer goes out as one: head and body apart wait 40 ms for each other
+            disable_nagle_algorithm = True  # the body of an answer waited 40 ms for the client to have its head
 
             def handle_one(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
