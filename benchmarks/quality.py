@@ -2,7 +2,8 @@
 
     python benchmarks/quality.py --data DIR --output OUT
 
-DIR holds `photos/`, `copies/`, `nasty/` and `labels.csv` (query_path, duplicate_path, relation; paths below DIR).
+DIR holds `photos/`, `copies/`, `nasty/exif-orientation/` (of `nasty/`, that is what labels name) and `labels.csv`
+(query_path, duplicate_path, relation; paths below DIR).
 Every tenth photograph is altered in every way of `dedup.edits`. The jobs run through ./submit.sh with seeded weights
 (or `--weights`); then all pairs of contents are measured here, by brute force, so that every metric alone can be held
 against the poll at the same number of false pairs. Prints the tables of docs/quality.md.
@@ -117,7 +118,7 @@ def main() -> None:
     # Thresholds are made from the photographs alone: the others are what is to be found.
     if not limits.exists():
         submit("calibrate", *at, "--output", str(limits.parent), "--sample", str(SAMPLE))
-    for source in (data / "copies", data / "nasty", output / "altered"):
+    for source in (data / "copies", data / "nasty" / "exif-orientation", output / "altered"):
         submit("ingest", "--images", str(source), "--table", str(output / "table"))
     submit("extract", *at, "--weights", options.weights)
     found = ("--output", str(output / "duplicates"), "--thresholds", str(limits))
