@@ -223,7 +223,8 @@ add_library() {
 # What the user's own properties file says of $1, which may go on over several lines.
 own_setting() {
   [ ! -f "$own_properties" ] ||
-    sed -e '/^[[:space:]]*[#!]/d' -e ':more' -e '/\\$/{N;s/\\\n[[:space:]]*//;b more' -e '}' "$own_properties" |
+    tr -d '\r' <"$own_properties" |
+    sed -E -e '/^[[:space:]]*[#!]/d' -e ':more' -e '/(^|[^\\])(\\\\)*\\$/{N;s/\\\n[[:space:]]*//;b more' -e '}' |
     sed -nE "s/^[[:space:]]*${1//./[.]}[[:space:]]*[=:[:space:]][[:space:]]*(.*[^[:space:]])[[:space:]]*$/\\1/p" | tail -n 1
 }
 
@@ -288,6 +289,14 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$job" ] || { usage >&2; exit 2; }
+master=${master:-local[*]}
+case $master in
+  local | local\[* | local-cluster\[*) environment=local ;;
+  yarn) environment=yarn ;;
+  k8s://*) environment=kubernetes ;;
+  spark://*) environment=standalone ;;
+  *) fail "$master: no such master (possible: local[*], spark://HOST:PORT, yarn, k8s://HOST:PORT)" ;;
+esac
 [[ ${AWS_ENDPOINT_URL_S3:-}${AWS_ENDPOINT_URL:-} != *@* ]] ||
   fail "the variable of the endpoint cannot hold a name and a key: it becomes an option, which others can see"
 
@@ -332,14 +341,6 @@ fi
 
 build_zip
 
-master=${master:-local[*]}
-case $master in
-  local*) environment=local ;;
-  yarn*) environment=yarn ;;
-  k8s*) environment=kubernetes ;;
-  spark://*) environment=standalone ;;
-  *) fail "--master $master: no such master (possible: local[*], spark://HOST:PORT, yarn, k8s://HOST:PORT)" ;;
-esac
 [ -n "$own_properties" ] || options+=(--properties-file "$root/conf/$environment.conf" --load-spark-defaults)
 defaults=()
 hadoop=$(basename "$SPARK_HOME"/jars/hadoop-client-api-*.jar .jar)

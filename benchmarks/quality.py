@@ -208,9 +208,9 @@ def curve(
         for kind in [*kinds, "all"]:
             some = [near[pair] for pair in near if kind in ("all", true[pair])]
             hits = {name: sum(one[name] <= limit[name] for one in some) for name in names}
-            interval = binomtest(hits["poll"], len(some)).proportion_ci(method="wilson")
+            likely = binomtest(hits["poll"], len(some)).proportion_ci(method="wilson")
             share = [f"{hits[name] / len(some):.2f}" for name in names]
-            share[-1] += f" ({interval.low:.2f}-{interval.high:.2f})"
+            share[-1] += f" ({likely.low:.2f}-{likely.high:.2f})"
             say(row(kind, len(some), *share))
         say(row("false pairs", "", *[int((far[name] <= limit[name]).sum()) for name in names]))
 

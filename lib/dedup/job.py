@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.sql import SparkSession
 
 from dedup import following, formats, logs, models, onnx_model, reduced_precision, releases, views, weights
@@ -339,11 +339,11 @@ _REPORTS = (
         rf"the executors' Python is \1, the driver's \2, and both must be of one version: {_NEEDED}",
     ),
     (
-        "on a stopped SparkContext|All masters are unresponsive|Master removed our application",
+        "Master removed our application",
         FAILED,
-        f"no cluster, or no longer one: does what --master names answer? Spark's lines above say more{_AGAIN}",
+        f"the master has ended this application: what the executors logged says why{_AGAIN}",
     ),
-    (r"Could not parse Master URL: '(.*?)'|Invalid master URL: (\S+)", BAD_USE, r"--master \1\2: no such master"),
+    (r"Could not parse Master URL: '(.*?)'|Invalid master URL: (\S+)", BAD_USE, r"\1\2: no such master"),
     (
         r"org\.apache\.hadoop\.fs\.s3a\.S3AFileSystem not found",
         BAD_USE,
@@ -372,6 +372,11 @@ _REPORTS = (
 
 def session(name: str) -> SparkSession:
     """Return the session. Code sets no resources: what code sets, a user's submit flags could not override."""
-    spark = SparkSession.builder.appName(f"dedup {name}").getOrCreate()
+    try:
+        spark = SparkSession.builder.appName(f"dedup {name}").getOrCreate()
+    except Py4JError as error:
+        if "on a stopped SparkContext" not in str(error):  # which is how Spark gives up: it has stopped what it began
+            raise
+        raise UsageError("no cluster: what --master names does not answer") from error
     releases.require(spark)
     return spark

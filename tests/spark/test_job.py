@@ -94,12 +94,12 @@ def test_a_storage_that_does_not_answer_is_one_line_and_exit_code_1(
             "Spark lacks the library for gs: locations",
         ),
         (
-            "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis was created at:\n",
+            "SparkException: Job aborted due to stage failure: Master removed our application: FAILED",
             1,
-            "no cluster, or no longer one: does what --master names answer?",
+            "the master has ended this application: what the executors logged says why (what was done is kept",
         ),
-        ("SparkException: Invalid master URL: spark://here\n\tat a.B", 2, "--master spark://here: no such master"),
-        ("SparkException: Could not parse Master URL: 'local[x]'", 2, "--master local[x]: no such master"),
+        ("SparkException: Invalid master URL: spark://here\n\tat a.B", 2, "spark://here: no such master"),
+        ("SparkException: Could not parse Master URL: 'local[x]'", 2, "local[x]: no such master"),
     ],
 )
 def test_what_spark_says_of_a_store_or_a_master_is_one_line(

@@ -64,6 +64,10 @@ def test_no_words_are_answered_with_the_usage(submit: Submit) -> None:
         (["--master"], "--master"),
         (["--num-executors"], "--num-executors"),
         ([""], "no such job"),
+        *(
+            (["--master", master, "query"], f"error: {master}: no such master (possible: local[*], spark://")
+            for master in ("localhost", "yarn-client", "k8s:host", "spark.example.org")
+        ),
     ],
 )
 def test_bad_use_is_one_line(submit: Submit, words: list[str], said: str) -> None:
@@ -248,13 +252,6 @@ def settings(made: Submit, tmp_path: Path) -> Callable[..., list[str]]:
     return run
 
 
-def test_what_is_no_master_is_one_line(settings: Callable[..., list[str]], made: Submit) -> None:
-    assert settings("", *JARS)  # what is missing is only a master
-    done = made("--master", "spark.example.org", "query")
-    assert done.returncode == BAD_USE
-    assert done.stderr.splitlines()[-1].startswith("error: --master spark.example.org: no such master (possible: local")
-
-
 DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 CATALOG = "spark.sql.catalog.spark_catalog"
 JARS = ("--jars", "delta-spark.jar,hadoop-aws.jar")
@@ -268,6 +265,8 @@ JARS = ("--jars", "delta-spark.jar,hadoop-aws.jar")
         ("spark.sql.extensions a.B\n", [f"a.B,{DELTA}"], True),
         ("spark.sql.extensions = a.B, c.D  \r\n", [f"a.B, c.D,{DELTA}"], True),
         ("# a \\\nspark.sql.extensions \\\n  a.B,\\\n\tc.D\nb c\n", [f"a.B,c.D,{DELTA}"], True),
+        ("spark.sql.extensions a.B,\\\r\n  c.D\r\n", [f"a.B,c.D,{DELTA}"], True),
+        ("b C:\\\\\nspark.sql.extensions a.B\n", [f"a.B,{DELTA}"], True),
         (f"  spark.sql.extensions:a.B, {DELTA}\n{CATALOG}=a.Catalog", [], False),
     ],
 )
