@@ -255,7 +255,7 @@ pass_on() {
   [ -z "$endpoint$region" ] || add_default spark.hadoop.fs.s3a.endpoint.region "${region:-us-east-1}"
   # Hadoop's own list has no profile.
   [ -z "${AWS_PROFILE:-}" ] ||
-    add_default spark.hadoop.fs.s3a.aws.credentials.provider "org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider,org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider,software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider,org.apache.hadoop.fs.s3a.auth.ProfileAWSCredentialsProvider,org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider"
+    add_default spark.hadoop.fs.s3a.aws.credentials.provider "org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider,org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider,software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider,software.amazon.awssdk.auth.credentials.ProfileCredentialsProvider,org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider"
 }
 
 is_job() { [ -f "$root/jobs/$1.py" ]; }

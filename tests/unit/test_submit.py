@@ -141,7 +141,7 @@ PLAIN = [
     "spark.executor.memory",
     "spark.hadoop.fs.s3a.endpoint",
     "spark.hadoop.fs.s3a.aws.credentials.provider",
-    "org.apache.hadoop.fs.s3a.auth.ProfileAWSCredentialsProvider,org.apache.hadoop.fs.s3a.AWSCredentialProviderList",
+    "software.amazon.awssdk.auth.credentials.ProfileCredentialsProvider,org.apache.hadoop.fs.s3a.AWSCredentialProviderList",
     "spark.hadoop.hadoop.security.credential.provider.path",
     "spark.sql.shuffle.partitions",
     "spark.sql.sources.parallelPartitionDiscovery.threshold",
