@@ -295,7 +295,10 @@ case $master in
   yarn) environment=yarn ;;
   k8s://*) environment=kubernetes ;;
   spark://*) environment=standalone ;;
-  *) fail "$master: no such master (possible: local[*], spark://HOST:PORT, yarn, k8s://HOST:PORT)" ;;
+  *)
+    is_job "$job" && # test and bench choose masters of their own
+      fail "$master: no such master (possible: local[*], spark://HOST:PORT, yarn, k8s://HOST:PORT)"
+    ;;
 esac
 [[ ${AWS_ENDPOINT_URL_S3:-}${AWS_ENDPOINT_URL:-} != *@* ]] ||
   fail "the variable of the endpoint cannot hold a name and a key: it becomes an option, which others can see"

@@ -252,6 +252,10 @@ def settings(made: Submit, tmp_path: Path) -> Callable[..., list[str]]:
     return run
 
 
+def test_tests_do_not_look_at_the_master(made: Submit) -> None:
+    assert made("test", MASTER="somewhere").returncode == 0
+
+
 DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 CATALOG = "spark.sql.catalog.spark_catalog"
 JARS = ("--jars", "delta-spark.jar,hadoop-aws.jar")
