@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
@@ -18,22 +16,6 @@ Out = TypeVar("Out")
 AHEAD_BYTES = 64 << 20
 """The most bytes that wait in a worker for what comes after them."""
 
-
-_loaded = 0  # modules that are kept out of collections
-
-
-def _keep(phase: str, found: Mapping[str, int]) -> None:
-    """Keep what is left after a full collection out of those to come, as often as modules have been loaded since."""
-    global _loaded
-    if phase == "stop" and found["generation"] == 2 and len(sys.modules) > _loaded:
-        _loaded = len(sys.modules)
-        gc.freeze()
-
-
-# Spark's workers collect their garbage after each task: with numba's compiler loaded, that takes longer than most tasks
-# of a job of many steps (docs/tuning.md).
-if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) == "pyspark.daemon":
-    gc.callbacks.append(_keep)
 
 _DDL = {
     pa.string(): "string",
