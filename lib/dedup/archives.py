@@ -148,14 +148,6 @@ def split(location: str) -> tuple[str, str | None]:
     return location, None
 
 
-def files(location: str) -> Iterator[listing.Entry]:
-    """List the files under a location as `listing.entries`, archives unopened; only these, if it goes into them."""
-    outer, inside = split(location)
-    for entry in listing.entries(outer):
-        if inside is None or is_archive(entry.path):
-            yield entry
-
-
 def members(path: str, inside: str | None) -> Iterator[Member]:
     """List the members of an archive, and the archive itself where it has some that cannot be told.
 
@@ -205,11 +197,11 @@ def entries(location: str) -> Iterator[listing.Entry]:
     UsageError, Outage
         As `listing.entries`.
     """
-    inside = split(location)[1]
-    for entry in files(location):
+    outer, inside = split(location)
+    for entry in listing.entries(outer):
         if is_archive(entry.path) and entry.reject is None:
             yield from members(entry.path, inside)
-        else:
+        elif inside is None or is_archive(entry.path):
             yield entry
 
 
@@ -222,7 +214,7 @@ def covers(location: str) -> Callable[[str], bool]:
         As `storage.exists`.
     """
     outer, inside = split(location)
-    return partial(_covers, listing.covers(outer), inside)
+    return partial(_covers, listing.extent(outer).has, inside)
 
 
 def _covers(outer: Callable[[str], bool], inside: str | None, path: str) -> bool:

@@ -20,6 +20,7 @@ AHEAD_BYTES = 64 << 20
 _DDL = {
     pa.string(): "string",
     pa.binary(): "binary",
+    pa.bool_(): "boolean",
     pa.int32(): "int",
     pa.int64(): "bigint",
     pa.float64(): "double",

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial, reduce
 from operator import itemgetter, or_
 from typing import Any, Protocol
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup import archives, rounds
 from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject
-from dedup.listing import Entry
+from dedup.listing import Entry, Extent, Folder, extent
 
 _READERS = 8
 """Files that a task reads at a time: what it waits for is mostly the storage."""
@@ -36,10 +36,13 @@ _LISTED = {
     "detail": pa.string(),
 }
 
+_FOUND = _LISTED | {"folder": pa.string(), "deeper": pa.bool_()}
+"""Files, and folders in which nothing has been listed yet."""
+
 _READ = _LISTED | {"sha256": pa.string(), "content": pa.binary(), "bucket": pa.int32()}
 
 _TASKS = 8
-"""Into how many tasks for each that runs at a time archives are spread, to be opened: some take longer than others."""
+"""Into how many tasks for each that runs at a time folders and archives are spread: some take longer than others."""
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 10_000
@@ -78,9 +81,11 @@ class Located:
 
     @contextmanager
     def listed(self, spark: SparkSession) -> Iterator[DataFrame]:
-        inside = archives.split(self._location)[1]
-        others = ~F.col("path").startswith(f"{self._but}/")
-        with rounds.held(listing(spark, self._location).where(others)) as found, _opened(found, inside) as files:
+        outer, inside = archives.split(self._location)
+        wanted = ~F.col("path").startswith(f"{self._but}/")
+        if inside is not None:
+            wanted &= _is_archive()
+        with listing(spark, outer) as found, rounds.held(found.where(wanted)) as kept, _opened(kept, inside) as files:
             yield files.withColumn("together", F.split("path", archives.INSIDE, 2)[0])
 
     def covers(self) -> Callable[[str], bool]:
@@ -97,11 +102,22 @@ def rejected(stage: str, reject: Reject | None) -> dict[str, str | None]:
     return {"stage": stage, "reason": str(reject.reason), "detail": reject.detail[:500]}
 
 
-def _list(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _list_level(batches: Iterator[pa.RecordBatch], within: Extent, enough: int) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        for location in batch.column("location").to_pylist():
-            for entries in batched(archives.files(location), _BATCH_ROWS):
-                yield record_batch([_listed(entry) for entry in entries], _LISTED)
+        for folder in batch.column("folder").to_pylist():
+            for found in batched(within.level(folder, enough), _BATCH_ROWS):
+                yield record_batch([_row(one) for one in found], _FOUND)
+
+
+def _list_all(batches: Iterator[pa.RecordBatch], within: Extent) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for folder in batch.column("folder").to_pylist():
+            for found in batched(within.files(folder), _BATCH_ROWS):
+                yield record_batch([_listed(one) for one in found], _LISTED)
+
+
+def _row(found: Entry | Folder) -> dict[str, Any]:
+    return _listed(found) if isinstance(found, Entry) else {"folder": found.path, "deeper": found.deeper}
 
 
 def _open(batches: Iterator[pa.RecordBatch], inside: str | None) -> Iterator[pa.RecordBatch]:
@@ -117,17 +133,45 @@ def _listed(entry: Entry) -> dict[str, Any]:
     return row | {"offset": offset, "number": number} | rejected("list", entry.reject)
 
 
-def listing(spark: SparkSession, source: str) -> DataFrame:
-    """Return a row for each file under a location. It is made on an executor: the driver never holds it."""
-    location = spark.range(0, 1, 1, 1).select(F.lit(source).alias("location"))
-    return location.mapInArrow(_list, ddl(_LISTED))
+def _is_archive() -> Column:
+    return reduce(or_, [F.lower("path").endswith(ending) for ending in archives.ENDINGS])
+
+
+@contextmanager
+def listing(spark: SparkSession, location: str) -> Iterator[DataFrame]:
+    """Return a row for each file that a location stands for, for the time of a `with`.
+
+    It is made on executors: the driver never holds it. Folders of a store are listed by many of them.
+    """
+    within = extent(location)
+    base = spark.range(0, 1, 1, 1).select(F.lit(within.base).alias("folder"))
+    all_in = partial(_list_all, within=within)
+    if not within.has_levels:
+        yield base.mapInArrow(all_in, ddl(_LISTED))
+        return
+    tasks = _TASKS * rounds.slots(spark)
+    with ExitStack() as kept:
+        folders, levels, left = base, [], 0
+        for enough in (tasks, 0):  # the folders of the second level are enough, how many they may be
+            work = partial(_list_level, within=within, enough=enough)
+            levels.append(kept.enter_context(rounds.held(folders.mapInArrow(work, ddl(_FOUND)))))
+            (deeper, others) = levels[-1].select(F.count_if("deeper"), F.count_if(~F.col("deeper"))).first() or (0, 0)
+            left += others
+            if not deeper:
+                break
+            folders = levels[-1].where("deeper").select("folder").repartitionByRange(min(deeper, tasks), "folder")
+        found = reduce(DataFrame.unionByName, levels)
+        files = found.where("folder is null").drop("folder", "deeper")
+        if left:
+            whole = found.where("not deeper").select("folder").repartitionByRange(min(left, tasks), "folder")
+            files = files.unionByName(whole.mapInArrow(all_in, ddl(_LISTED)))
+        yield files
 
 
 @contextmanager
 def _opened(found: DataFrame, inside: str | None) -> Iterator[DataFrame]:
     """Put members in the place of the archives among the files that were found, for the time of a `with`."""
-    by_name = reduce(or_, [F.lower("path").endswith(ending) for ending in archives.ENDINGS])
-    is_archive = by_name & F.col("reason").isNull()
+    is_archive = _is_archive() & F.col("reason").isNull()
     count = found.where(is_archive).count()
     if not count:
         yield found

@@ -6,10 +6,9 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 from pyarrow import fs
 
@@ -34,12 +33,131 @@ def is_pattern(location: str) -> bool:
     return _MAGIC.search(location) is not None
 
 
-def entries(location: str) -> Iterator[Entry]:
-    """List every file under a location: a file, a folder with all that is in it, or a pattern of `*`, `?`, `[..]`.
+@dataclass(frozen=True)
+class Folder:
+    """A folder of a store, in which nothing has been listed yet."""
+
+    path: str
+    deeper: bool  #: whether there were few beside it: if it is listed level by level, more workers have something to do
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a location stands for: a file, a folder, or what matches a pattern there. Workers can be sent it."""
+
+    base: str  #: the file or folder; "" where there is none
+    pattern: tuple[str, ...] = ()  #: of the names below the base, which may be no file's; none for all that is there
+
+    @property
+    def may_have_files(self) -> bool:
+        """Whether there is a place where files can be."""
+        return bool(self.base) and (not self.pattern or is_pattern("/".join(self.pattern)))
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether folders can be listed apart from each other, by `level`."""
+        if not self.may_have_files or stores.locate(self.base)[0].type_name not in _WITH_FOLDERS:
+            return False
+        return storage.is_folder(self.base)
+
+    def has(self, path: str) -> bool:
+        """Tell whether a path is listed if there is such a file."""
+        return bool(self.base) and (
+            path == self.base or (self._holds(path) and matches(self._below(path), self.pattern))
+        )
+
+    def _holds(self, path: str) -> bool:
+        return path.startswith(f"{self.base.rstrip('/')}/")
+
+    def _below(self, path: str) -> list[str]:
+        return path[len(self.base.rstrip("/")) + 1 :].split("/")
+
+    def files(self, folder: str | None = None) -> Iterator[Entry]:
+        """List all files, or those in a folder that `level` has found.
+
+        Yields
+        ------
+        Entry
+            In the order of the file system.
+
+        Raises
+        ------
+        UsageError, Outage
+            As `storage.exists`.
+        """
+        if not self.may_have_files:
+            return
+        found = _walk(self.base, self.pattern) if folder in {None, self.base} else _all_in(folder)
+        for entry in found:
+            if self.has(entry.path) or (entry.reject and self._might_lead(entry.path, entry.reject)):
+                yield entry
+
+    def _might_lead(self, path: str, reject: Reject) -> bool:
+        """Tell whether what may not be looked at may be a folder in which something matches: that is not gone then."""
+        return reject.reason is Reason.PERMISSION and self._holds(path) and leads(self._below(path), self.pattern)
+
+    def level(self, folder: str, enough: int) -> Iterator[Entry | Folder]:
+        """List what is right in a folder of a store: files, and the folders that lead to others.
+
+        Parameters
+        ----------
+        folder
+            One that `level` has found, or the base.
+        enough
+            From so many folders on, none is listed level by level.
+
+        Yields
+        ------
+        Entry or Folder
+            The folder itself, if it has too many folders, or one that cannot be listed by its name.
+
+        Raises
+        ------
+        UsageError, Outage
+            As `storage.exists`.
+        """
+        root, found = _found(folder, recursive=False)
+        inside = [info.path for info in found if info.type == fs.FileType.Directory]
+        # A store's keys need not be paths: of a//b.jpg Arrow says that a has itself as a folder, which would never end.
+        if len(inside) > _MOST_FOLDERS or any(path.rpartition("/")[0] != root or path == f"{root}/" for path in inside):
+            yield Folder(folder, deeper=False)
+            return
+        for info in found:
+            path = folder.rstrip("/") + info.path[len(root) :]
+            if info.type != fs.FileType.Directory:
+                if self.has(path):
+                    yield Entry(path, info.size, info.mtime)
+            elif leads(self._below(path), self.pattern):
+                yield Folder(path, deeper=len(inside) < enough)
+
+
+_WITH_FOLDERS = {"s3", "abfs", "hdfs"}
+"""The file systems that tell of all folders in one. Arrow's of Google's store lists no folders that are only names of
+objects (apache/arrow#35993), and on a disk links lead from one folder to another.
+"""
+
+_MOST_FOLDERS = 4096
+"""The most folders in one that are listed apart. Each costs a request, which would else tell of 1000 files."""
+
+
+def extent(location: str) -> Extent:
+    """Return what a location stands for: a file, a folder with all that is in it, or a pattern of `*`, `?`, `[..]`.
 
     A name that exists is never taken for a pattern. A pattern's match that is a folder stands for all that is in it,
     and `**` for any number of folders. Links are followed, but not to what is listed by another name: were a link the
     duplicate to be kept, its file would be the one to be dropped.
+
+    Raises
+    ------
+    UsageError, Outage
+        As `storage.exists`.
+    """
+    location = stores.absolute(location)
+    return Extent(location) if storage.exists(location) else Extent(*_split(location))
+
+
+def entries(location: str) -> Iterator[Entry]:
+    """List every file of a location's extent.
 
     Yields
     ------
@@ -51,45 +169,21 @@ def entries(location: str) -> Iterator[Entry]:
     UsageError, Outage
         As `storage.exists`.
     """
-    location = stores.absolute(location)
-    if storage.exists(location):
-        yield from _walk(location, [])
-    elif is_pattern(location):
-        base, pattern = _split(location)
-        for entry in _walk(base, pattern) if base else ():
-            if matches(entry.path[len(base) :].strip("/").split("/"), pattern):
-                yield entry
+    return extent(location).files()
 
 
-def covers(location: str) -> Callable[[str], bool]:
-    """Return what tells of any path whether `entries` speaks for it: has it if it is there. Workers can be sent it.
-
-    Raises
-    ------
-    UsageError, Outage
-        As `storage.exists`.
-    """
-    base, pattern = (stores.absolute(location), []) if storage.exists(location) else _split(location)
-    return partial(_covers, base.rstrip("/"), pattern)
-
-
-def _covers(base: str, pattern: list[str], path: str) -> bool:
-    return path == base or (path.startswith(f"{base}/") and matches(path[len(base) + 1 :].split("/"), pattern))
-
-
-def _split(location: str) -> tuple[str, list[str]]:
+def _split(location: str) -> tuple[str, tuple[str, ...]]:
     """Return the longest folder that exists on the way to a pattern, or "", and the names of the pattern below it."""
-    location = stores.absolute(location)
     names = location.split("/")
     least = 3 if stores.URI.fullmatch(location) else 1  # never above a bucket: that would be all buckets
     for length in range(len(names) - 1, least - 1, -1):
         base = "/".join(names[:length]) or "/"
         if storage.is_folder(base):
-            return base, names[length:]
-    return "", names
+            return base, tuple(names[length:])
+    return "", ()
 
 
-def matches(path: list[str], pattern: list[str]) -> bool:
+def matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
     """Tell whether a path's names, or the names of a folder above it, match a pattern's.
 
     >>> matches(["2024", "a.jpg"], ["20*", "*.jpg"]), matches(["2024", "a.jpg"], ["20*"])
@@ -104,21 +198,43 @@ def matches(path: list[str], pattern: list[str]) -> bool:
     return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and matches(path[1:], pattern[1:])
 
 
-def _walk(location: str, pattern: list[str]) -> Iterator[Entry]:
+def leads(folder: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether below a folder, by the names that lead to it, there may be what matches a pattern.
+
+    >>> leads(["2024"], ["20*", "*.jpg"]), leads(["1999"], ["20*", "*.jpg"]), leads(["x", "y"], ["x", "**", "*.jpg"])
+    (True, False, True)
+    """
+    if not folder or not pattern or pattern[0] == "**":
+        return True
+    return fnmatch.fnmatchcase(folder[0], pattern[0]) and leads(folder[1:], pattern[1:])
+
+
+def _walk(location: str, pattern: Sequence[str]) -> Iterator[Entry]:
     """List what is under a location, but for links to what is listed anyway: what matches a pattern by its own name."""
     where, path = stores.locate(location)
     if isinstance(where, fs.LocalFileSystem):
         yield from _walk_local(path, pattern)
-        return
-    info = storage.info(location)
-    with stores.asking(location):
-        found = [info] if info.type == fs.FileType.File else where.get_file_info(fs.FileSelector(path, recursive=True))
+    elif (info := storage.info(location)).type == fs.FileType.Directory:
+        yield from _all_in(location)
+    elif info.type != fs.FileType.NotFound:
+        yield Entry(location, info.size, info.mtime)
+
+
+def _all_in(folder: str) -> Iterator[Entry]:
+    root, found = _found(folder, recursive=True)
     for info in found:
         if info.type != fs.FileType.Directory:
-            yield Entry(location.rstrip("/") + info.path[len(path.rstrip("/")) :], info.size, info.mtime)
+            yield Entry(folder.rstrip("/") + info.path[len(root) :], info.size, info.mtime)
 
 
-def _walk_local(root: str, pattern: list[str]) -> Iterator[Entry]:
+def _found(folder: str, recursive: bool) -> tuple[str, list[fs.FileInfo]]:
+    """Return a folder's path on its store, and what the store says is in it; nothing, if the folder is gone."""
+    where, path = stores.locate(folder)
+    with stores.asking(folder):
+        return path.rstrip("/"), where.get_file_info(fs.FileSelector(path, recursive=recursive, allow_not_found=True))
+
+
+def _walk_local(root: str, pattern: Sequence[str]) -> Iterator[Entry]:
     inside = os.path.realpath(root).rstrip("/")
     # Device and inode of every folder that links led to: none is gone through again. Folders that link to each other
     # would else be listed in every order that there is.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from tests.archives import tar, zipped
 from tests.samples import make_images, picture
 from tests.store import BREAK, Fault, Gateway, Store, environment
@@ -52,6 +54,48 @@ def test_names_are_what_they_are(store: Store) -> None:
         assert storage.read(f"s3a://photos/{name}") == content
     assert {entry.path for entry in listing.entries("s3a://photos/a*/*.png")} == {"s3a://photos/a b/ü ä.png"}
     assert {entry.path for entry in listing.entries("s3://photos/")} == set(found), "it is the same bucket"
+
+
+MONTHS = [f"{year}/{month}" for year in (2023, 2024) for month in range(1, 13)]
+DATED = [f"{month}/{name}" for month in MONTHS for name in ("a.png", "b/c.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "tasks"),
+    [
+        ("", r".*", 5),
+        ("/20*", r"20.*", 5),
+        ("/*/1?/*.png", r"\d+/1\d/a\.png", 0),
+        ("/**/c.*", r".*/c\.jpg", 5),
+        ("/2023/1*", r"2023/1.*", 2),
+        ("/2023/1/a.png", r"2023/1/a\.png", 0),
+        ("/none*", r"none", 0),
+    ],
+)
+def test_folders_are_listed_by_many_and_all_in_them_once(
+    spark: SparkSession, store: Store, pattern: str, names: str, tasks: int
+) -> None:
+    bucket = store.bucket("photos")
+    there = ["top.png", "2023/beside.png", "200/x/y/z/deep.png", *ODD, *DATED]
+    for name in there:
+        (bucket / name).parent.mkdir(parents=True, exist_ok=True)
+        (bucket / name).write_bytes(name.encode())
+    with files.listing(spark, f"s3a://photos{pattern}") as found:
+        rows = found.withColumn("task", F.spark_partition_id()).collect()
+    assert sorted((row["path"], row["length"], row["reason"]) for row in rows) == sorted(
+        (f"s3a://photos/{name}", len(name.encode()), None) for name in there if re.fullmatch(names, name, re.DOTALL)
+    )
+    assert len({row["task"] for row in rows if row["path"].endswith("/b/c.jpg")}) >= tasks
+
+
+@pytest.mark.parametrize("names", [["a.png"], ["x/a.png"], ["x/y/z/a.png", "x/b.png"]])
+def test_a_bucket_with_few_folders_is_listed_too(spark: SparkSession, store: Store, names: list[str]) -> None:
+    bucket = store.bucket("photos")
+    for name in names:
+        (bucket / name).parent.mkdir(parents=True, exist_ok=True)
+        (bucket / name).write_bytes(b"1")
+    with files.listing(spark, "s3a://photos") as found:
+        assert sorted(row["path"] for row in found.collect()) == sorted(f"s3a://photos/{name}" for name in names)
 
 
 def test_what_is_written_is_there_what_is_deleted_is_gone_and_a_folder_is_no_object(store: Store) -> None:

@@ -182,7 +182,8 @@ def test_a_file_that_grows_while_it_is_read_is_rejected(
         paths[0].write_bytes(paths[0].read_bytes() + b"more")
         return new(files, table, buckets)
 
-    files_listed = files.listing(spark, str(tmp_path / "in")).count()
+    with files.listing(spark, str(tmp_path / "in")) as found:
+        files_listed = found.count()
     monkeypatch.setattr(images, "_new", growing)
     done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
     assert files_listed == done.files == 3

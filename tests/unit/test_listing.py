@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyarrow import fs
 
 from dedup import listing, storage
 from dedup.errors import Reason, Reject, UsageError
@@ -215,6 +217,111 @@ def test_a_location_that_is_not_utf8_is_bad_use(tmp_path: Path) -> None:
 def test_a_listing_speaks_for_what_it_would_find(tmp_path: Path, put: Put, location: str, spoken_for: set[str]) -> None:
     names = ["in/a/1.png", "in/a/x/2.jpg", "in/b/3.jpg", "inn/4.jpg", "other/in/5.jpg"]
     paths = put(names)
-    covers = listing.covers(f"{tmp_path}/{location}")
+    covers = listing.extent(f"{tmp_path}/{location}").has
     assert {name for name in names if covers(f"{tmp_path}/{name}")} == spoken_for
     assert [path for path in sorted(paths) if covers(path)] == listed(f"{tmp_path}/{location}")
+
+
+def by_levels(extent: listing.Extent, folder: str, levels: int) -> list[str]:
+    """Return the paths of all files in a folder as several workers list them: some levels first, then what is left."""
+    if levels == 0:
+        return [entry.path for entry in extent.files(folder)]
+    found: list[str] = []
+    for one in extent.level(folder, enough=3):
+        if isinstance(one, listing.Folder):
+            found += by_levels(extent, one.path, levels - 1 if one.deeper else 0)
+        else:
+            found.append(one.path)
+    return found
+
+
+TREE = ["1.jpg", "x/a1.jpg", "x/y/z/a3.jpg", "x/y/n.txt", "z/a1.jpg", "many/1/a.jpg", "many/2/a.jpg", "many/3/x/a.jpg"]
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2, 5])
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("", TREE),
+        ("/*", TREE),
+        ("/x/*", ["x/a1.jpg", "x/y/z/a3.jpg", "x/y/n.txt"]),
+        ("/**/a*.jpg", ["x/a1.jpg", "x/y/z/a3.jpg", "z/a1.jpg", "many/1/a.jpg", "many/2/a.jpg", "many/3/x/a.jpg"]),
+        ("/many/[12]/*", ["many/1/a.jpg", "many/2/a.jpg"]),
+        ("/*/y", ["x/y/z/a3.jpg", "x/y/n.txt"]),
+        ("/m*/*/x/*.jpg", ["many/3/x/a.jpg"]),
+        ("/*.gif", []),
+    ],
+)
+def test_levels_and_what_is_left_are_the_whole(
+    tmp_path: Path, put: Put, pattern: str, names: list[str], levels: int
+) -> None:
+    put(TREE)
+    (tmp_path / "empty").mkdir()
+    extent = listing.extent(f"{tmp_path}{pattern}")
+    assert sorted(by_levels(extent, extent.base, levels)) == sorted(f"{tmp_path}/{name}" for name in names)
+
+
+@pytest.mark.parametrize("location", ["", "file.jpg", "none/*", "*.jpg"])
+def test_a_disk_has_no_levels_and_googles_store_tells_of_none(tmp_path: Path, put: Put, location: str) -> None:
+    put(["file.jpg", "x/a.jpg"])
+    assert not listing.extent(f"{tmp_path}/{location}").has_levels
+    assert not listing.Extent(f"gs://bucket/{location}").has_levels
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_reject_where_something_in_it_may_match(
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(["shut/a.jpg", "open/b.jpg"])
+    scandir = os.scandir
+
+    def scan(path: str) -> Any:
+        if path.endswith("shut"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    for pattern, rejects in {
+        "*/*.jpg": ["shut"],
+        "**/*.jpg": ["shut"],
+        "o*/*": [],
+        "*.jpg": [],
+        "s*": ["shut"],
+    }.items():
+        found = rejected(f"{tmp_path}/{pattern}")
+        assert found == {f"{tmp_path}/{name}": Reason.PERMISSION for name in rejects}, pattern
+
+
+def test_a_level_leads_to_no_folder_in_which_nothing_can_match(tmp_path: Path, put: Put) -> None:
+    put(TREE)
+    extent = listing.extent(f"{tmp_path}/*/y/*.txt")
+    assert {one.path for one in extent.level(str(tmp_path), 9)} == {f"{tmp_path}/{name}" for name in ("x", "z", "many")}
+    assert list(extent.level(f"{tmp_path}/many", 9)) == []
+    assert list(extent.level(f"{tmp_path}/x", 9)) == [listing.Folder(f"{tmp_path}/x/y", deeper=True)]
+
+
+def test_folders_are_enough_when_each_worker_has_some(tmp_path: Path, put: Put) -> None:
+    put(TREE)
+    level = listing.extent(str(tmp_path)).level
+    assert {one.deeper for one in level(f"{tmp_path}/many", 4) if isinstance(one, listing.Folder)} == {True}
+    assert {one.deeper for one in level(f"{tmp_path}/many", 3) if isinstance(one, listing.Folder)} == {False}
+
+
+def test_a_folder_of_very_many_is_listed_as_one(tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(TREE)
+    extent = listing.extent(str(tmp_path))
+    monkeypatch.setattr(listing, "_MOST_FOLDERS", 2)
+    assert list(extent.level(f"{tmp_path}/many", 9)) == [listing.Folder(f"{tmp_path}/many", deeper=False)]
+    assert len(list(extent.level(f"{tmp_path}/x", 9))) == 2
+
+
+@pytest.mark.parametrize("odd", ["a", "a/", "a/b/", "a/b/c"])
+def test_a_folder_with_keys_that_are_no_paths_is_listed_as_one(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [fs.FileInfo("bucket/a/x", fs.FileType.Directory), fs.FileInfo(f"bucket/{odd}", fs.FileType.Directory)]
+    monkeypatch.setattr(listing, "_found", lambda folder, recursive: ("bucket/a", found))
+    extent = listing.Extent("s3a://bucket")
+    assert list(extent.level("s3a://bucket/a", 9)) == [listing.Folder("s3a://bucket/a", deeper=False)]
+
+
+def test_a_folder_that_goes_before_it_is_listed_has_no_files(tmp_path: Path) -> None:
+    extent = listing.extent(str(tmp_path))
+    assert list(extent.files(f"{tmp_path}/gone")) == list(extent.level(f"{tmp_path}/gone", 9)) == []
