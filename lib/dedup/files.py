@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial, reduce
+from itertools import chain, islice
 from operator import itemgetter, or_
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from dedup.errors import Reason, Reject
 from dedup.listing import Entry, Extent, Folder, extent
 
 _READERS = 8
-"""Files that a task reads at a time: what it waits for is mostly the storage."""
+"""Files that a task reads at a time, or folders that it lists: what it waits for is mostly the storage."""
 
 STAGES = ("list", "read")
 """Where a file can fail before it has a hash; `rejects.stage` names it."""
@@ -110,9 +111,13 @@ def _list_level(batches: Iterator[pa.RecordBatch], within: Extent, enough: int) 
 
 
 def _list_all(batches: Iterator[pa.RecordBatch], within: Extent) -> Iterator[pa.RecordBatch]:
+    def begun(folder: str) -> Iterator[Entry]:
+        found = within.files(folder)
+        return chain([*islice(found, 1)], found)  # the first has waited for the store
+
     for batch in batches:
-        for folder in batch.column("folder").to_pylist():
-            for found in batched(within.files(folder), _BATCH_ROWS):
+        for entries in ahead(begun, batch.column("folder").to_pylist(), _READERS, _READERS):
+            for found in batched(entries, _BATCH_ROWS):
                 yield record_batch([_listed(one) for one in found], _LISTED)
 
 
