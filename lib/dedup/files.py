@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from dedup import archives, rounds
 from dedup.batches import ahead, batched, ddl, each_row, record_batch
 from dedup.errors import Reason, Reject
-from dedup.listing import Entry, Extent, Folder, extent
+from dedup.listing import Entry, Folder, extent
 
 _READERS = 8
 """Files that a task reads at a time, or folders that it lists: what it waits for is mostly the storage."""
@@ -103,22 +103,17 @@ def rejected(stage: str, reject: Reject | None) -> dict[str, str | None]:
     return {"stage": stage, "reason": str(reject.reason), "detail": reject.detail[:500]}
 
 
-def _list_level(batches: Iterator[pa.RecordBatch], within: Extent, enough: int) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        for folder in batch.column("folder").to_pylist():
-            for found in batched(within.level(folder, enough), _BATCH_ROWS):
-                yield record_batch([_row(one) for one in found], _FOUND)
-
-
-def _list_all(batches: Iterator[pa.RecordBatch], within: Extent) -> Iterator[pa.RecordBatch]:
-    def begun(folder: str) -> Iterator[Entry]:
-        found = within.files(folder)
+def _list(
+    batches: Iterator[pa.RecordBatch], inside: Callable[[str], Iterator[Entry | Folder]]
+) -> Iterator[pa.RecordBatch]:
+    def begun(folder: str) -> Iterator[Entry | Folder]:
+        found = inside(folder)
         return chain([*islice(found, 1)], found)  # the first has waited for the store
 
     for batch in batches:
-        for entries in ahead(begun, batch.column("folder").to_pylist(), _READERS, _READERS):
-            for found in batched(entries, _BATCH_ROWS):
-                yield record_batch([_listed(one) for one in found], _LISTED)
+        for listed in ahead(begun, batch.column("folder").to_pylist(), _READERS, _READERS):
+            for found in batched(listed, _BATCH_ROWS):
+                yield record_batch([_row(one) for one in found], _FOUND)
 
 
 def _row(found: Entry | Folder) -> dict[str, Any]:
@@ -149,28 +144,31 @@ def listing(spark: SparkSession, location: str) -> Iterator[DataFrame]:
     It is made on executors: the driver never holds it. Folders of a store are listed by many of them.
     """
     within = extent(location)
-    base = spark.range(0, 1, 1, 1).select(F.lit(within.base).alias("folder"))
-    all_in = partial(_list_all, within=within)
-    if not within.has_levels:
-        yield base.mapInArrow(all_in, ddl(_LISTED))
-        return
-    tasks = _TASKS * rounds.slots(spark)
+
+    def listed(folders: DataFrame, inside: Callable[[str], Iterator[Entry | Folder]]) -> DataFrame:
+        return folders.mapInArrow(partial(_list, inside=inside), ddl(_FOUND))
+
+    folders = spark.range(0, 1, 1, 1).select(F.lit(within.base).alias("folder"))
     with ExitStack() as kept:
-        folders, levels, left = base, [], 0
-        for enough in (tasks, 0):  # the folders of the second level are enough, how many they may be
-            work = partial(_list_level, within=within, enough=enough)
-            levels.append(kept.enter_context(rounds.held(folders.mapInArrow(work, ddl(_FOUND)))))
-            (deeper, others) = levels[-1].select(F.count_if("deeper"), F.count_if(~F.col("deeper"))).first() or (0, 0)
-            left += others
-            if not deeper:
-                break
-            folders = levels[-1].where("deeper").select("folder").repartitionByRange(min(deeper, tasks), "folder")
-        found = reduce(DataFrame.unionByName, levels)
-        files = found.where("folder is null").drop("folder", "deeper")
-        if left:
-            whole = found.where("not deeper").select("folder").repartitionByRange(min(left, tasks), "folder")
-            files = files.unionByName(whole.mapInArrow(all_in, ddl(_LISTED)))
-        yield files
+        if within.has_levels:
+            tasks = _TASKS * rounds.slots(spark)
+            levels, left = [], 0
+            for enough in (tasks, 0):  # the folders of the second level are enough, however many they are
+                level = kept.enter_context(rounds.held(listed(folders, partial(within.level, enough=enough))))
+                levels.append(level)
+                deeper, others = level.select(F.count_if("deeper"), F.count_if(~F.col("deeper"))).first() or (0, 0)
+                left += others
+                if not deeper:
+                    break
+                folders = level.where("deeper").select("folder").repartitionByRange(min(deeper, tasks), "folder")
+            both = reduce(DataFrame.unionByName, levels)
+            found = both.where("folder is null")
+            if left:
+                folders = both.where("not deeper").select("folder").repartitionByRange(min(left, tasks), "folder")
+                found = found.unionByName(listed(folders, within.files))
+        else:
+            found = listed(folders, within.files)
+        yield found.drop("folder", "deeper")
 
 
 @contextmanager

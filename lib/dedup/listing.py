@@ -72,8 +72,8 @@ class Extent:
     def _below(self, path: str) -> list[str]:
         return path[len(self.base.rstrip("/")) + 1 :].split("/")
 
-    def files(self, folder: str | None = None) -> Iterator[Entry]:
-        """List all files, or those in a folder that `level` has found.
+    def files(self, folder: str) -> Iterator[Entry]:
+        """List the files in a folder that `level` has found; all of them, if it is the base.
 
         Yields
         ------
@@ -87,7 +87,7 @@ class Extent:
         """
         if not self.may_have_files:
             return
-        found = _walk(self.base, self.pattern) if folder in {None, self.base} else _all_in(folder)
+        found = _walk(self.base, self.pattern) if folder == self.base else _all_in(folder)
         for entry in found:
             if self.has(entry.path) or (entry.reject and self._might_lead(entry.path, entry.reject)):
                 yield entry
@@ -169,7 +169,8 @@ def entries(location: str) -> Iterator[Entry]:
     UsageError, Outage
         As `storage.exists`.
     """
-    return extent(location).files()
+    whole = extent(location)
+    return whole.files(whole.base)
 
 
 def _split(location: str) -> tuple[str, tuple[str, ...]]:
