@@ -29,7 +29,7 @@ jobs:
   calibrate    how near is near? thresholds from your own images
   evaluate     how well are altered copies of your own images found?
   deduplicate  a table of features -> groups, and what to keep, drop or review
-  test         run all tests
+  test         run the tests but the slow ones; with words for pytest all that they leave, slow or not: -m '' for all
   bench        measure the speed of DeDup, and of what one would use instead, side by side
 
 ./submit.sh JOB --help teaches a job. What stands before JOB goes to spark-submit:
@@ -333,6 +333,7 @@ if [ "$job" = test ]; then
     "$venv/bin/python" -m mypy
   fi
   ensure_archive # the jobs that tests start have it
+  [ $# != 0 ] || set -- -m "not slow"
   # A file's tests share what is made for them.
   exec "$venv/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 fi

@@ -180,7 +180,9 @@ def _opened(found: DataFrame, inside: str | None) -> Iterator[DataFrame]:
         yield found
         return
     tasks = min(count, _TASKS * rounds.slots(found.sparkSession))
-    members = found.where(is_archive).repartition(tasks).mapInArrow(partial(_open, inside=inside), ddl(_LISTED))
+    # By ranges, as a task that runs again finds its own archives, whatever the store lists by then.
+    spread = found.where(is_archive).repartitionByRange(tasks, "path")
+    members = spread.mapInArrow(partial(_open, inside=inside), ddl(_LISTED))
     with rounds.held(found.where(~is_archive).unionByName(members)) as files:
         yield files
 

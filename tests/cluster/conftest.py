@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -18,13 +19,17 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 from tests import jvm
 from tests.libraries import RELEASE
 from tests.networks import network, save
-from tests.samples import ROOT, make_images
+from tests.samples import ROOT, WEIGHTS, make_images
+
+from dedup import engines, pixels, weights
+from dedup.arithmetic import Arithmetic
 
 
 def wait_for(what: str, found: Callable[[], object], seconds: float = 60) -> object:
@@ -126,6 +131,17 @@ def _one_each(rows: list[dict[str, bytes]]) -> dict[str, bytes]:
     found = {str(row["sha256"]): row["features"] for row in rows}
     assert len(found) == len(rows), "one row for each content"
     return found
+
+
+def by_vgg16(files: list[Path]) -> dict[str, bytes]:
+    """Return the features of files by hash, computed in this process, without Spark."""
+    float32 = Arithmetic("float32")
+    engine = engines.on_cpu(float32)
+    predict = engine.load(weights.load(WEIGHTS).flat, float32, engine.batch_size, 1)
+    contents = [file.read_bytes() for file in files]
+    features = predict(np.stack([pixels.decode(content).pixels for content in contents]))
+    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+    return {sha256: vector.tobytes() for sha256, vector in zip(hashes, features, strict=True)}
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 from collections.abc import Callable
@@ -10,14 +9,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import dedent
 
-import numpy as np
 import pytest
-from tests.cluster.conftest import Cluster, on, vectors
+from tests.cluster.conftest import Cluster, by_vgg16, on, vectors
 from tests.cluster.test_jobs import Submit
 from tests.samples import ROOT, WEIGHTS, make_images
 
-from dedup import engines, job, pixels, reduced_precision, weights
-from dedup.arithmetic import Arithmetic
+from dedup import job, reduced_precision
 
 
 def executable(path: Path, text: str) -> Path:
@@ -57,13 +54,4 @@ def test_what_spark_calls_a_gpu_and_tensorflow_does_not_see_is_left_alone(
     assert (job.FASTER in out) == reduced_precision.multiplies_bfloat16()
     logs = "".join(log.read_text() for log in tmp_path.rglob("stderr"))
     assert "a GPU that Spark gave is not used, the CPU computes: TensorFlow sees none" in logs
-
-    float32 = Arithmetic("float32")
-    engine = engines.on_cpu(float32)
-    predict = engine.load(weights.load(WEIGHTS).flat, float32, engine.batch_size, 1)
-    contents = [path.read_bytes() for path in paths]
-    expected = predict(np.stack([pixels.decode(content).pixels for content in contents]))
-    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
-    assert vectors(tmp_path / "features") == {
-        sha256: vector.tobytes() for sha256, vector in zip(hashes, expected, strict=True)
-    }
+    assert vectors(tmp_path / "features") == by_vgg16(paths)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cluster.conftest import Cluster, on, vectors
+from tests.cluster.conftest import Cluster, by_vgg16, on, vectors
 from tests.executors import needed
 from tests.samples import WEIGHTS
 
@@ -43,25 +43,17 @@ def archive(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_packages_travel_as_an_archive_and_without_it_one_line_says_what_is_missing(
     cluster: Cluster, submit: Submit, bare: Path, archive: Path, images: Path, tmp_path: Path
 ) -> None:
-    features, local = tmp_path / "features", tmp_path / "local"
-
-    def extract(location: Path) -> tuple[str, ...]:
-        return ("extract", "--images", f"{images}/set 0/*.png", "--features", str(location), "--weights", WEIGHTS)
-
-    job = submit(*on(cluster), *extract(features), PYSPARK_PYTHON=f"{bare}/bin/python")
+    features = tmp_path / "features"
+    extract = ("extract", "--images", f"{images}/set 0/*.png", "--features", str(features), "--weights", WEIGHTS)
+    job = submit(*on(cluster), *extract, PYSPARK_PYTHON=f"{bare}/bin/python")
     out, err = job.communicate(timeout=300)
     assert job.returncode == 2, out + err
     assert "error: the executors' Python lacks the package pyarrow: " in out + err
     assert "Traceback" not in out + err
 
     archives = ("--archives", f"{archive}#environment")
-    job = submit(*on(cluster), *archives, *extract(features), PYSPARK_PYTHON="./environment/bin/python")
+    job = submit(*on(cluster), *archives, *extract, PYSPARK_PYTHON="./environment/bin/python")
     out, err = job.communicate(timeout=300)
     assert job.returncode == 0, out + err
     assert "10 files = 10 with features + 0 rejected" in out
-    job = submit(*extract(local))
-    out, err = job.communicate(timeout=300)
-    assert job.returncode == 0, err
-    made = vectors(features)
-    assert len(made) == 10
-    assert made == vectors(local), "VGG16 makes the same on a cluster as here"
+    assert vectors(features) == by_vgg16([*images.glob("set 0/*.png")]), "VGG16 makes the same on a cluster as here"

@@ -248,6 +248,7 @@ def test_the_views_of_what_is_compared_against_are_looked_at(place: Place) -> No
     assert any(row["keeper"].startswith("/old/") and row["view"] for row in rows.values())
 
 
+@pytest.mark.slow
 def test_a_view_never_stands_for_a_content_that_has_its_vector(place: Place) -> None:
     row = np.arange(1, WIDTH + 1, dtype=np.float32) ** 2
     VECTORS.update({sha("one"): row, sha("two"): row[TURNS[4]], sha("blank"): np.ones(WIDTH, np.float32)})

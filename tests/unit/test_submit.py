@@ -326,10 +326,19 @@ def test_tests_go_on_without_the_libraries_of_tables(made: Submit) -> None:
     ]
 
 
-def test_all_releases_are_tested_in_turn(made: Submit) -> None:
-    done = made("test", "tests/spark", DEDUP_SPARK="all")
+@pytest.mark.parametrize(
+    ("words", "chosen"), [((), "-m not slow"), (("-m", "slow"), "-m slow"), (("tests/cluster",), "tests/cluster")]
+)
+def test_slow_tests_run_when_something_is_chosen(made: Submit, words: tuple[str, ...], chosen: str) -> None:
+    said = made("test", *words).stdout.splitlines()[-1]
+    assert said == f"venv -m pytest -n 2 --dist loadfile --no-loadscope-reorder {chosen}"
+
+
+@pytest.mark.parametrize(("words", "chosen"), [((), "-m not slow"), (("tests/spark",), "tests/spark")])
+def test_all_releases_are_tested_in_turn(made: Submit, words: tuple[str, ...], chosen: str) -> None:
+    done = made("test", *words, DEDUP_SPARK="all")
     assert done.returncode == 1
-    words = "-m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/spark"
-    ran = [f"{environment} {words}" for environment in ("spark-4.0", "spark-4.1", "venv", "spark-4.3")]
+    ran_by = f"-m pytest -n 2 --dist loadfile --no-loadscope-reorder {chosen}"
+    ran = [f"{environment} {ran_by}" for environment in ("spark-4.0", "spark-4.1", "venv", "spark-4.3")]
     told = [f"Spark 4.{minor}: {'failed' if minor == 1 else 'passed'}" for minor in range(4)]
     assert done.stdout.splitlines() == ran + told
