@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import NoReturn
 
 from py4j.protocol import Py4JError, Py4JNetworkError
@@ -379,4 +380,20 @@ def session(name: str) -> SparkSession:
             raise
         raise UsageError("no cluster: what --master names does not answer") from error
     releases.require(spark)
+    _heed_interrupts()
     return spark
+
+
+def _heed_interrupts() -> None:
+    """Let Ctrl-C be one: Spark's handler before 4.2 raises an error of its own where the JVM has ended first."""
+    of_spark = signal.getsignal(signal.SIGINT)
+    if not callable(of_spark) or threading.current_thread() is not threading.main_thread():
+        return
+
+    def interrupted(number: int, frame: FrameType | None) -> NoReturn:
+        try:
+            of_spark(number, frame)
+        finally:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupted)

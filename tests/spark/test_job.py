@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 from tests.networks import network, save
 from tests.samples import ROOT, Lake
@@ -47,6 +51,31 @@ def test_what_a_task_says_to_the_user_is_one_line_and_exit_code_2(
         assert ended.value.code == 2
         said = "error: /lake/a b.parquet: a file of features cannot be read: it says: UsageError: no\n"
         assert capsys.readouterr().err.endswith(said)
+
+
+@pytest.fixture
+def gone_before() -> Iterator[None]:
+    """Let Ctrl-C find what it finds where the JVM ended first, under Spark before 4.2."""
+
+    def failing(number: int, frame: FrameType | None) -> None:
+        raise Py4JNetworkError("Answer from Java side is empty")
+
+    was = signal.signal(signal.SIGINT, failing)
+    yield
+    signal.signal(signal.SIGINT, was)
+
+
+def test_ctrl_c_is_one_also_where_the_jvm_has_ended_first(
+    classic: None, gone_before: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        job.session("test")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(SystemExit) as ended:
+        job.run(main)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "error: stopped (what was done is kept: run it again)\n"
 
 
 def test_what_nobody_foresaw_is_told_whole_but_for_secrets(capsys: pytest.CaptureFixture[str]) -> None:
