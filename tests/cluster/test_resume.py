@@ -160,6 +160,7 @@ def test_an_extract_into_iceberg_that_is_killed_goes_on_from_its_last_snapshot(
     assert 0 < fresh < 120
     assert dict(rows()) == whole
     assert len(rows()) == begun + fresh
+    assert computed(finished(start())) == 0
 
 
 def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(
