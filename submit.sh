@@ -238,6 +238,15 @@ add_extension() {
   [[ ,${own// /}, == *,$1,* ]] || defaults+=(--conf "spark.sql.extensions=${own:+$own,}$1")
 }
 
+# Hadoop's own list looks into no profile, as Arrow does. Who has none keeps what the cluster's own settings say.
+add_profiles() {
+  local own=${HOME:-}/.aws sdk=software.amazon.awssdk.auth.credentials hadoop=org.apache.hadoop.fs.s3a
+  [ -n "${AWS_PROFILE:-}" ] ||
+    grep -qsE '^[[:space:]]*(aws_access_key_id|credential_process|role_arn|sso_)' \
+      "${AWS_SHARED_CREDENTIALS_FILE:-$own/credentials}" "${AWS_CONFIG_FILE:-$own/config}" || return 0
+  add_default spark.hadoop.fs.s3a.aws.credentials.provider "$hadoop.TemporaryAWSCredentialsProvider,$hadoop.SimpleAWSCredentialsProvider,$sdk.EnvironmentVariableCredentialsProvider,$sdk.ProfileCredentialsProvider,$hadoop.auth.IAMInstanceCredentialsProvider"
+}
+
 # Where a store is, and the name of a profile, not what stands in it: secrets do not belong into options, which other users of a machine can see.
 pass_on() {
   local name endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
@@ -253,9 +262,7 @@ pass_on() {
     [ -n "$(own_setting spark.hadoop.fs.s3a.endpoint)" ] || add_default spark.hadoop.fs.s3a.path.style.access true
   fi
   [ -z "$endpoint$region" ] || add_default spark.hadoop.fs.s3a.endpoint.region "${region:-us-east-1}"
-  # Hadoop's own list has no profile.
-  [ -z "${AWS_PROFILE:-}" ] ||
-    add_default spark.hadoop.fs.s3a.aws.credentials.provider "org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider,org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider,software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider,software.amazon.awssdk.auth.credentials.ProfileCredentialsProvider,org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider"
+  add_profiles
 }
 
 is_job() { [ -f "$root/jobs/$1.py" ]; }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from dedup import delivery, formats, images, progress, queries, report, results, rounds, storage, tables, views
 from dedup.distances import DEFAULT_P, METRICS
-from dedup.errors import Reject
+from dedup.errors import Reject, UsageError
 from dedup.focus import Focus
 from dedup.models import Chosen
+from dedup.queries import Queries, Query
 from dedup.report import Gallery
 from dedup.views import first_views
 
@@ -61,7 +63,7 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     Raises
     ------
     UsageError
-        If a query is no image, a box is not on it, or the report cannot be written.
+        If a query is no image, a box is not on it, the report cannot be written, or another query writes there.
     """
     results.check(question.top, question.p, question.metrics)
     views.require(question.views)
@@ -69,40 +71,55 @@ def ask(spark: SparkSession, question: Question, chosen: Chosen) -> Answered:
     folder = formats.folder(question.report)
     storage.require_writable(folder)
     formats.begin(folder, question.format)
-    made = chosen.made
+    found, rejects, asked, part = tables.steadily(partial(_poll, spark, location, question, chosen))
+    tables.tidy(question.report, "results")
+    page = f"{question.report.rstrip('/')}/report.html"
+    question = replace(question, notes=[*question.notes, *filter(None, [chosen.made.note])])
+    with progress.step(spark, "query: page"):
+        small = report.thumbnails(tables.read(spark, question.report, "results"))
+        rows = _rows(spark, question.report, asked.names, part)
+        storage.write(page, _page(question, chosen.made.model, found, rows, small).encode())
+    return Answered(list(asked.names), rejects, rows, page, asked.computed, question.notes, question.views)
+
+
+def _poll(
+    spark: SparkSession, location: str, question: Question, chosen: Chosen
+) -> tuple[list[Query], list[tuple[str, Reject]], Queries, str]:
+    """Leave the table of results; return the queries, the files that are none, their vectors, and the table's part."""
     with delivery.described(spark, "query: look up"):  # files are many, or few: what is read of them is shown there
         again = question.views > 1 or bool(question.focus)
         found, rejects = queries.collect(spark, location, question.asked, question.focus, again)
     with progress.step(spark, "query: vectors"):
-        asked = queries.vectors(spark, location, found, made, chosen.network, question.views, question.focus)
-    voted = results.results(spark, location, made, asked, question.top, question.p, question.metrics)
+        asked = queries.vectors(spark, location, found, chosen.made, chosen.network, question.views, question.focus)
+    voted = results.results(spark, location, chosen.made, asked, question.top, question.p, question.metrics)
     with rounds.held(voted), progress.step(spark, "query: poll"):
-        tables.replace(results.with_paths(voted, images.inventory(spark, location)), question.report, "results")
-    tables.tidy(question.report, "results")
-    page = f"{question.report.rstrip('/')}/report.html"
-    question = replace(question, notes=[*question.notes, *filter(None, [made.note])])
-    with progress.step(spark, "query: page"):
-        rows = _rows(spark, question.report, asked.names)
-        storage.write(page, _page(spark, question, made.model, found, rows).encode())
-    return Answered(list(asked.names), rejects, rows, page, asked.computed, question.notes, question.views)
+        named = results.with_paths(voted, images.inventory(spark, location))
+        return found, rejects, asked, tables.replace(named, question.report, "results")
 
 
-def _rows(spark: SparkSession, folder: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of the table of results by query, queries without results too."""
+def _rows(spark: SparkSession, folder: str, names: Sequence[str], part: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the table of results, which are of one part, by query; queries without results too.
+
+    Raises
+    ------
+    UsageError
+        If another query has left its own there meanwhile.
+    """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for row in tables.read(spark, folder, "results").orderBy("query", "rank").collect():
+        if row["part"] != part:
+            raise UsageError(f"{folder}: another query has put its answer there: let each have a --report of its own")
         rows[row["query"]].append(row.asDict())
     return rows
 
 
 def _page(
-    spark: SparkSession,
     question: Question,
     model: str,
-    found: list[queries.Query],
+    found: list[Query],
     rows: dict[str, list[dict[str, Any]]],
+    small: dict[str, str],
 ) -> str:
-    small = report.thumbnails(tables.read(spark, question.report, "results"))
     facts = {
         "Features": question.features,
         "Model": model,

@@ -16,7 +16,7 @@ from threading import Lock
 from pyarrow import fs
 
 from dedup import listing, storage, stores
-from dedup.errors import Reason, Reject
+from dedup.errors import Reason, Reject, UsageError
 from dedup.members import Packed
 from dedup.packing import FORMATS, MAX_MEMBERS, Index, index
 
@@ -40,6 +40,7 @@ class Member(listing.Entry):
 
     offset: int | None = None  #: where its bytes begin, if they lie in the archive as they are
     number: int = 0  #: its place among the members
+    whole: bool = False  #: of an archive: whether all that it holds has been listed
 
 
 class Archive:
@@ -170,7 +171,7 @@ def members(path: str, inside: str | None) -> Iterator[Member]:
         yield Member(path, reject=reject)
         return
     if found.reject:
-        yield Member(path, archive.length, archive.modified, found.reject)
+        yield Member(path, archive.length, archive.modified, found.reject, whole=found.whole)
     pattern = inside.split("/") if inside else []
     literal = bool(pattern) and any(name == inside or name.startswith(f"{inside}/") for name in found.members)
     for number, (name, member) in enumerate(found.members.items()):
@@ -241,8 +242,13 @@ def read(path: str, listed: Member | None = None) -> bytes:
     Raises
     ------
     Reject, UsageError, Outage
-        As `storage.read`.
+        As `storage.read`; and `Reject` of a path that is none of a storage that is read here: tables of others have
+        such.
     """
+    try:
+        stores.parsed(path)
+    except UsageError as error:
+        raise Reject(Reason.UNREADABLE, str(error)) from error
     rejects: list[Reject] = []
     for found in _INSIDE.finditer(path):
         try:

@@ -78,6 +78,8 @@ def extracted(done: Extracted, rejects: Mapping[str, int]) -> Counts:
         Sum("files", done.files, {"with features": done.described, "rejected": done.rejected}),
         Sum("contents", done.contents, {"computed": done.computed, "known": done.known} | _outdated(done.outdated)),
     ]
+    if done.gone is not None:
+        sums.append(Sum("gone", done.gone))
     return Counts(sums, rejects, done.computed)
 
 

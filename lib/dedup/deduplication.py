@@ -174,7 +174,7 @@ class _Run:
             self._state = before
         else:
             with progress.step(spark, "deduplicate: fit sketches"):
-                axes = sketches.fit(_sample(plain))
+                axes = sketches.fit(_sample(plain, next(iter(locations))))
             self._state = states.State(0 if before is None else before.run, settings, (), "", False, axes)
             self._state.save(output)  # from now on, what was compared under other settings counts for nothing
 
@@ -394,7 +394,7 @@ def _plain() -> Column:
     return viewed.number("sha256") == 0
 
 
-def _sample(rows: DataFrame) -> NDArray[np.float32]:
+def _sample(rows: DataFrame, location: str) -> NDArray[np.float32]:
     """Return some finite vectors, of the first buckets and in the order of their hashes: the same ones in every run."""
     buckets: list[int] = []
     total = 0
@@ -404,7 +404,6 @@ def _sample(rows: DataFrame) -> NDArray[np.float32]:
         if total >= 2 * _SAMPLE:
             break
     some = rows.where(F.col("bucket").isin(buckets)).orderBy(F.xxhash64("sha256"), "sha256").limit(_SAMPLE)
-    found = [np.frombuffer(row["features"], "<f4") for row in some.select("features").collect()]
-    stacked = np.stack(found)
-    finite: NDArray[np.float32] = stacked[np.isfinite(stacked).all(axis=1)]
+    found = vectors.stacked([row["features"] for row in some.select("features").collect()], location)
+    finite: NDArray[np.float32] = found[np.isfinite(found).all(axis=1)]
     return finite

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+try:
+    from py4j.protocol import Py4JError as Py4JError
+    from py4j.protocol import Py4JNetworkError as Py4JNetworkError
+except ImportError:  # clients of Spark Connect alone speak to no JVM, and have none of its errors
+
+    class Py4JError(Exception):  # type: ignore[no-redef]
+        """What a JVM reports."""
+
+    class Py4JNetworkError(Py4JError):  # type: ignore[no-redef,misc]
+        """The JVM does not answer."""
+
 
 class UsageError(Exception):
     """The job was asked for something that it cannot do; the message says what was given and what is possible.
@@ -30,7 +41,9 @@ class Reason(StrEnum):
     EMPTY = "empty"  # no bytes
     NOT_AN_IMAGE = "not_an_image"  # the bytes are of no image format
     UNSUPPORTED = "unsupported"  # an image format or a packing, or a kind of it, that is not decoded here
-    TOO_MANY_PIXELS = "too_many_pixels"  # its header claims more than `pixels.MAX_PIXELS`
+    TOO_MANY_PIXELS = (
+        "too_many_pixels"  # its header claims more than `pixels.MAX_PIXELS`, or memory had no room for them
+    )
     TRUNCATED = "truncated"  # an image or an archive whose end is missing
     CORRUPT = "corrupt"  # an image or an archive whose bytes contradict themselves
 
@@ -44,9 +57,12 @@ class Reject(Exception):
         An entry of the closed list.
     detail
         What the reader of the file or the decoder said.
+    passing
+        Whether the same bytes may give features another time.
     """
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, passing: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.passing = passing

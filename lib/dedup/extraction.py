@@ -35,6 +35,7 @@ class Extracted:
     described: int  #: files whose content has features
     rejected: int  #: files in the rejects
     outdated: int = 0  #: of those that a stream computed or knew, contents that were computed again, or went
+    gone: int | None = None  #: files of the list beside the features that the table has no more; None if that is there
 
     @property
     def known(self) -> int:
@@ -46,7 +47,8 @@ class Extracted:
         if before is None:
             return self
         outdated = max(0, before.outdated + before.contents - self.known)  # some come back, and are known
-        return replace(self, computed=before.computed + self.computed, outdated=outdated)
+        gone = None if self.gone is None else self.gone + (before.gone or 0)
+        return replace(self, computed=before.computed + self.computed, outdated=outdated, gone=gone)
 
 
 def extract(spark: SparkSession, table: str, location: str, model: Model, format: str | None = None) -> Extracted:
@@ -109,10 +111,10 @@ def updating(
                 with _opened(spark, table, growing) if growing else nullcontext(first) as source:
                     if not isinstance(source, Given):
                         return _extract(spark, table, location, models.begun(model, location), claim, source)
-                    images.some(images.take(spark, source, location, keep_bytes=False, claim=claim), table)
+                    taken = images.some(images.take(spark, source, location, keep_bytes=False, claim=claim), table)
                     made = _extract(spark, location, location, models.begun(model, location), claim, source)
                     images.finish(location)
-                    return made
+                    return replace(made, gone=taken.gone)
 
             yield update
 
@@ -188,9 +190,9 @@ def _extract(
         with progress.step(spark, "extract: find what is new"):
             counts = rounds.counted(todo)
             unread.count()  # an ingest that is at work may replace them soon
-        listing = beside.submit(_list, files, table, location)
+        listing = beside.submit(_list, files, unread, table, location)
         parts = _compute(todo, counts, source, location, model, claim, listing) if counts else []
-        listing.result()
+        gone = listing.result()
         claim.require()
         with progress.step(spark, "extract: count"):
             _reject(files, unread, location, model.id, parts)
@@ -209,17 +211,26 @@ def _extract(
     if merged:  # now that no reader who comes looks for them
         claim.require()
         tables.drop(spark, location, "features", merged)
-    return Extracted(model.id, computed=sum(rows for _, rows in counts), **counted.found)
+    return Extracted(model.id, computed=sum(rows for _, rows in counts), gone=gone, **counted.found)
 
 
-def _list(files: DataFrame, table: str, location: str) -> None:
-    """Leave the table of images, without bytes, beside the features, unless they are beside the table itself."""
-    if location != table:
-        with progress.step(files.sparkSession, "extract: list files"):
-            listed = files.withColumn("content", F.lit(None).cast("binary"))
-            if not tables.has(listed, location, "images"):
-                # A bucket in few tasks: else each of the 200 that Spark makes by default writes a file into every one.
-                tables.replace(rounds.spread(listed), location, "images")
+def _list(files: DataFrame, unread: DataFrame, table: str, location: str) -> int | None:
+    """Leave the table of images, without bytes, beside the features, and return how many files it listed that are gone.
+
+    None where the features are beside the table itself.
+    """
+    if location == table:
+        return None
+    spark = files.sparkSession
+    with progress.step(spark, "extract: list files"):
+        listed = files.withColumn("content", F.lit(None).cast("binary"))
+        if tables.has(listed, location, "images"):
+            return 0
+        there = files.select("path").union(unread.select("path"))
+        gone = images.inventory(spark, location).join(there, "path", how="left_anti").count()
+        # A bucket in few tasks: else each of the 200 that Spark makes by default writes a file into every one.
+        tables.replace(rounds.spread(listed), location, "images")
+    return gone
 
 
 def _todo(files: DataFrame, location: str, model: str) -> DataFrame:
@@ -237,7 +248,7 @@ def _compute(
     location: str,
     model: Model,
     claim: Claim,
-    listed: Future[None],
+    listed: Future[int | None],
 ) -> list[str]:
     """Put contents through the network, round by round, and return the new parts of the rejects."""
     spark = todo.sparkSession

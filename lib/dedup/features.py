@@ -140,7 +140,7 @@ def _look(row: dict[str, Any], side: int) -> list[tuple[dict[str, Any], NDArray[
         stage = "decode"
         picture = pixels.decode(content, side)
     except Reject as reject:
-        return [(known | files.rejected(stage, reject), None)]
+        return [(known | files.rejected("fetch" if reject.passing else stage, reject), None)]
     known |= {"width": picture.width, "height": picture.height, "format": picture.format}
     known |= files.rejected(stage, None)
     if row.get("views") is None:

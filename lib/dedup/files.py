@@ -32,6 +32,7 @@ _LISTED = {
     "modified": pa.timestamp("us", "UTC"),
     "offset": pa.int64(),
     "number": pa.int64(),
+    "whole": pa.bool_(),
     "stage": pa.string(),
     "reason": pa.string(),
     "detail": pa.string(),
@@ -56,7 +57,8 @@ class Source(Protocol):
         """Return a row for each file, kept for the time of a `with`.
 
         Columns path, length, modified; `together`, the same for files that are best read in one task, and `number`,
-        their order there; stage, reason and detail, of a file that cannot be read. Others are for `read`.
+        their order there; stage, reason and detail, of a file that cannot be read, and `whole`, whether all that is in
+        it is listed all the same. Others are for `read`.
         """
 
     def covers(self) -> Callable[[str], bool]:
@@ -129,8 +131,9 @@ def _open(batches: Iterator[pa.RecordBatch], inside: str | None) -> Iterator[pa.
 def _listed(entry: Entry) -> dict[str, Any]:
     # A storage that knows no time of change must not make every file a new one: null equals nothing.
     row = {"path": entry.path, "length": entry.length, "modified": entry.modified or datetime.fromtimestamp(0, UTC)}
-    offset, number = (entry.offset, entry.number) if isinstance(entry, archives.Member) else (None, 0)
-    return row | {"offset": offset, "number": number} | rejected("list", entry.reject)
+    member = entry if isinstance(entry, archives.Member) else archives.Member(entry.path)
+    inside = {"offset": member.offset, "number": member.number, "whole": member.whole}
+    return row | inside | rejected("list", entry.reject)
 
 
 def _is_archive() -> Column:

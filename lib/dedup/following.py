@@ -17,8 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException, StreamingQueryException
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
 from dedup import archives, delivery, extraction, formats, given, images, listing, storage, stores, tables
@@ -33,8 +32,6 @@ NOW = "now"
 
 EVERY = "1 minute"
 """How often to look, where nothing else is said: each batch that finds something leaves files of its own."""
-
-_ATTEMPTS = 5  # to read a small table before another run replaces it
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +111,7 @@ def extract_files(
     told: Told[tuple[Ingested, Extracted]] = nobody,
 ) -> tuple[Ingested, Extracted]:
     """Make features of files as they arrive under a location, change and go; see `extraction.begun` and `ingest`."""
-    _require_place(source)
+    _require_place(stores.absolute(source))
     done: tuple[Ingested, Extracted] | None = None
     with extraction.begun(spark, source, location, model, format) as run:
 
@@ -156,7 +153,7 @@ def extract(
             nonlocal made
             if not theirs:
                 tables.settle(table, "images", {row["part"] for row in rows.distinct().collect()})
-            now = steadily(update)
+            now = tables.steadily(update)
             if now.computed:
                 _log.info("%s contents computed", now.computed)
             before, made = made, now.after(made)
@@ -170,26 +167,12 @@ def extract(
 def _require_place(source: str) -> None:
     """Make sure that there is a place where files can arrive, even if none has yet."""
     outer = archives.split(source)[0]
-    if not storage.exists(outer) and not listing.is_pattern(outer):
+    if storage.exists(outer):
+        return
+    if not listing.is_pattern(outer):
         raise UsageError(f"{source}: no such file, folder or pattern")
-
-
-def steadily(look: Callable[[], Result]) -> Result:
-    """Look at tables that another run may be at work on: in plain Parquet it deletes what it has replaced.
-
-    Raises
-    ------
-    Exception
-        What `look` raises, but for a file that is gone while there are attempts left.
-    """
-    for _ in range(_ATTEMPTS):
-        try:
-            return look()
-        except (PySparkException, Py4JError) as error:  # what fails in a task has no class of PySpark
-            if not re.search("FILE_NOT_EXIST|PATH_NOT_FOUND", str(error)):
-                raise
-            _log.info("another run has replaced what was being read: once more")
-    return look()
+    if not storage.is_folder(folder := listing.begins(outer)):
+        raise UsageError(f"{source}: there is no {folder}, in which files could arrive")
 
 
 def _said(done: Ingested | None) -> None:

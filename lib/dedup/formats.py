@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pyspark.errors import AnalysisException, PySparkException
 
 from dedup import storage, stores
-from dedup.errors import Outage, Reject, UsageError
+from dedup.errors import Outage, Py4JError, Reject, UsageError
 from dedup.parts import Format, Parquet
 from dedup.transactions import GUARDED, Catalog, Delta, Iceberg
 
@@ -175,10 +175,8 @@ def asking(location: str) -> Iterator[None]:
     except (AnalysisException, ValueError) as error:
         raise UsageError(f"{location}: {_first_line(error)}") from error
     except Exception as error:
-        # What fails in a catalog's own library has a class of py4j, which clients of Spark Connect alone do not have.
-        if not is_name(location):
-            raise
-        if not isinstance(error, PySparkException) and not type(error).__module__.startswith("py4j."):
+        # What fails in a catalog's own library has no class of PySpark.
+        if not is_name(location) or not isinstance(error, PySparkException | Py4JError):
             raise
         raise Outage(f"{location}: {_first_line(error)}") from error
 

@@ -47,7 +47,9 @@ class Given:
         """Return a row for each file that the table tells of: see `files.Source`."""
         wrong = {"stage": "list", "reason": str(Reason.UNREADABLE), "detail": "the table does not tell its length"}
         told = [F.when(F.col("length").isNull(), text).alias(name) for name, text in wrong.items()]
-        yield self._newest.select("*", F.col("file").alias("together"), F.lit(0).alias("number"), *told)
+        yield self._newest.select(
+            "*", F.col("file").alias("together"), F.lit(0).alias("number"), F.lit(True).alias("whole"), *told
+        )
 
     def covers(self) -> Callable[[str], bool]:
         """Return what tells of any path that the table speaks for it: nothing else is beside its features."""

@@ -236,7 +236,7 @@ def _new(listed: DataFrame, table: str, buckets: int) -> DataFrame:
     again = (F.col("known").isNull() & F.col("tried").isNotNull()).alias("again")
     beside = listed.where("reason is null").join(known, "path", how="left").join(tried, "path", how="left")
     new = beside.where(~F.struct(*_SAME).eqNullSafe(F.col("known"))).select("*", bucket, changed, again)
-    return new.drop("known", "tried", "stage", "reason", "detail")
+    return new.drop("known", "tried", "whole", "stage", "reason", "detail")
 
 
 def _covered(batches: Iterator[pa.RecordBatch], covers: Callable[[str], bool]) -> Iterator[pa.RecordBatch]:
@@ -258,7 +258,9 @@ def _gone(listed: DataFrame, table: str, covers: Callable[[str], bool]) -> DataF
     lacking = before.join(listed, "path", how="left_anti")
     lacking = lacking.mapInArrow(partial(_covered, covers=covers), "path string, read boolean")
     folders = "transform(sequence(1, size(split(path, '/')) - 1), n -> array_join(slice(split(path, '/'), 1, n), '/'))"
-    closed = listed.where("stage = 'list'").selectExpr("explode(array(path, concat(path, '!'))) AS folder")
+    closed = listed.where("stage = 'list' AND NOT whole").selectExpr(
+        "explode(array(path, concat(path, '!'))) AS folder"
+    )
     hidden = lacking.selectExpr("path", f"explode({folders}) AS folder").join(closed, "folder", how="left_semi")
     return lacking.join(hidden, "path", how="left_anti")
 

@@ -13,13 +13,12 @@ from contextlib import AbstractContextManager
 from types import FrameType
 from typing import NoReturn
 
-from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.sql import SparkSession
 
 from dedup import following, formats, logs, models, onnx_model, reduced_precision, releases, views, weights
 from dedup.arithmetic import PRECISIONS
 from dedup.counters import Record, Step
-from dedup.errors import Outage, UsageError
+from dedup.errors import Outage, Py4JError, Py4JNetworkError, UsageError
 from dedup.lines import printable
 from dedup.model import Model
 from dedup.vgg16_model import Vgg16Model
@@ -360,6 +359,17 @@ _REPORTS = (
         r"(?:AWS(?:ServiceThrottled|Status500|NoResponse|ApiCallTimeout|ClientIO)|SdkClient)Exception: (.+)",
         FAILED,
         rf"the storage does not answer Spark: \1{_AGAIN}",
+    ),
+    (
+        r"AWS(?:BadRequest|Redirect)Exception: (.+)",
+        BAD_USE,
+        r"the store refuses Spark: do the credentials and the region fit the store? (\1)",
+    ),
+    (
+        r"\[FAILED_READ_FILE\.FILE_NOT_EXIST\] Encountered error while reading file (.+?)\. "
+        r"|\[PATH_NOT_FOUND\] Path does not exist: (.+?)\. ",
+        FAILED,
+        rf"\1\2: it is gone: another run may have replaced what was being read{_AGAIN}",
     ),
     (
         r"(?s)\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (.+?)\. .*"

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 
-_SECRET = re.compile(r"(?P<before>\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]*:(?!\d+(?:/|$))[^\s@]*@")
+# What is in front of the name of a bucket can be no port.
+_SECRET = re.compile(
+    r"(?P<before>\b(?:(?P<bucket>s3[an]?|gs)|[a-z][a-z0-9+.-]*)://)[^/\s@]*:(?(bucket)|(?!\d+(?:/|$)))[^\s@]*@",
+    re.IGNORECASE,
+)
 _SIGNED = re.compile(
-    r"(?P<before>[?&](?:sig|[\w-]*(?:signature|token|credential|password|passwd|pwd))=)[^&\s'\"]+", re.IGNORECASE
+    r"(?P<before>[?&#](?:sig|[\w-]*(?:signature|token|credential|password|passwd|pwd|secret|key))=)[^&\s'\"]+",
+    re.IGNORECASE,
 )
 _JDBC = re.compile(r"(?P<before>\bjdbc:[^\s'\"]*;(?:password|passwd|pwd)=)(?:\{[^}]*\}|[^;\s'\"]+)", re.IGNORECASE)
 
@@ -38,10 +43,12 @@ def masked(text: str) -> str:
 def holds_secret(location: str) -> bool:
     """Tell whether a location names a user and a key, by which a store lets in whoever shows them.
 
-    >>> holds_secret("s3a://KEY:SE/CRET@bucket/a"), holds_secret("hdfs://host:8020/a@b"), holds_secret("s3a://b/c:d@e")
+    The names of files may say whatever they like.
+
+    >>> holds_secret("s3a://KEY:SE/CRET@bucket/a"), holds_secret("hdfs://host:8020/a@b"), holds_secret("s3a://b/c://d:e@f")
     (True, False, False)
     """
-    return _SECRET.search(location) is not None
+    return _SECRET.match(location) is not None
 
 
 def _code(letter: str) -> str:

@@ -184,6 +184,17 @@ def _split(location: str) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
+def begins(pattern: str) -> str:
+    """Return the folder to which the names of a pattern lead before the first that is one.
+
+    >>> begins("s3a://lake/2024/*/a?.jpg"), begins("/*.jpg")
+    ('s3a://lake/2024', '/')
+    """
+    names = pattern.split("/")
+    first = next(number for number, name in enumerate(names) if is_pattern(name))
+    return "/".join(names[:first]) or "/"
+
+
 def matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
     """Tell whether a path's names, or the names of a folder above it, match a pattern's.
 
@@ -254,6 +265,8 @@ def _walk_local(root: str, pattern: Sequence[str]) -> Iterator[Entry]:
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 yield Entry(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+                continue
+            if path != root and not leads(path[len(root.rstrip("/")) + 1 :].split("/"), pattern):
                 continue
             if linked:
                 here = (status.st_dev, status.st_ino)

@@ -111,9 +111,10 @@ class Headers(io.BufferedReader):
         self.length = length
         self.allow(MAX_HEADER)
 
-    def allow(self, size: int) -> None:
-        """Let so many bytes be read from here on."""
+    def allow(self, size: int, mark: bytes = b"", most: int = 0) -> None:
+        """Let so many bytes be read from here on; if a mark is given, at most so many of it at a time."""
         self._allowed = self._left = size
+        self._mark, self._most = mark, most
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next bytes; all to the end, if the size is negative."""
@@ -122,4 +123,7 @@ class Headers(io.BufferedReader):
         self._left -= size
         if self._left < 0:
             raise Reject(Reason.CORRUPT, f"a header of more than {self._allowed:,} bytes")
-        return super().read(size)
+        content = super().read(size)
+        if self._mark and content.count(self._mark) > self._most:
+            raise Reject(Reason.TOO_LARGE, f"more than {self._most:,} entries: none of them is read")
+        return content

@@ -53,7 +53,8 @@ def write(location: str, name: str, content: bytes) -> None:
 def delete(location: str, name: str) -> None:
     """Take a note away; it need not be there."""
     if formats.is_name(location):
-        _append(location, name, None)
+        if read(location, name) is not None:  # else each look of a stream would leave a transaction
+            _append(location, name, None)
     else:
         storage.delete(f"{location}/{name}")
 

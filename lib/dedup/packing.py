@@ -21,6 +21,7 @@ MAX_GROWTH = 200
 MAX_UNPACKED = 1 << 30
 
 _MAX_DIRECTORY = 128 << 20  # bytes of that of a zip
+_ENTRY = b"PK\1\2"  # what an entry of it begins with: zipfile makes some 450 bytes of the shortest ones of 47
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Index:
 
     members: dict[str, Found] = field(default_factory=dict)  #: by name; none leads out of the archive
     reject: Reject | None = None  #: why something in it is not among the members
+    whole: bool = True  #: whether there are no names in it but those of the members
 
 
 def _tar(file: Headers) -> Iterator[tuple[str, Found]]:
@@ -93,7 +95,7 @@ _UTF8 = 0x800
 
 
 def _zip(file: Headers) -> Iterator[tuple[str, Found]]:
-    file.allow(_MAX_DIRECTORY)
+    file.allow(_MAX_DIRECTORY, _ENTRY, MAX_MEMBERS)
     begins = file.read(len(_LOCAL))
     try:
         directory = zipfile.ZipFile(file)
@@ -177,7 +179,7 @@ def index(read_at: ReadAt, length: int, ahead: int, format: Format) -> Index:
         One of FORMATS.
     """
     if not length:
-        return Index(reject=Reject(Reason.EMPTY, "no bytes"))
+        return Index(reject=Reject(Reason.EMPTY, "no bytes"), whole=False)
     found = Index()
     again: list[str] = []
     try:
@@ -190,15 +192,16 @@ def index(read_at: ReadAt, length: int, ahead: int, format: Format) -> Index:
                 del found.members[shown]
             found.members[shown] = reject or checked(member, length)
     except Reject as reject:
-        found.reject = reject
+        found.reject, found.whole = reject, False
     except (UsageError, Outage):
         raise
     except Exception as error:  # bytes that contradict themselves make the readers raise almost anything
         found.reject = Reject(Reason.CORRUPT, printable(f"a broken archive: {error or type(error).__name__}"))
+        found.whole = False
     unpacked = sum(member.length for member in found.members.values() if isinstance(member, Packed))
     if unpacked > max(MAX_UNPACKED, MAX_GROWTH * length):
         detail = f"{length:,} bytes that unpack to {unpacked:,}, more than {MAX_GROWTH} times as many: nothing is read"
-        return Index(reject=Reject(Reason.TOO_LARGE, detail))
+        return Index(reject=Reject(Reason.TOO_LARGE, detail), whole=False)
     if again and found.reject is None:
         detail = f"{len(again):,} members have the name of a later one, which counts: {again[0]}"
         found.reject = Reject(Reason.CORRUPT, detail)

@@ -172,7 +172,7 @@ def _rejecting(content: bytes) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise _unidentified(content) from error
     except MemoryError as error:
-        raise _too_many("its pixels do not fit in memory") from error
+        raise Reject(Reason.TOO_MANY_PIXELS, "its pixels do not fit in memory", passing=True) from error
     except Exception as error:  # decoders raise anything at all on bytes that contradict themselves
         raise Reject(_reason(error), f"{type(error).__name__}: {error}") from error
 

@@ -20,6 +20,7 @@ from dedup.features import Task
 from dedup.focus import Focus
 from dedup.model import Model
 from dedup.models import Made
+from dedup.vectors import stacked
 from dedup.views import PLAIN, VIEWS, first_views, named, parsed
 
 THUMBNAIL = 176
@@ -185,8 +186,8 @@ def vectors(
     if todo:
         known |= _compute(spark, todo, model(), focus)
     computed = sum(bool(lacking[query.sha256]) for query in queries)
-    stacked = _stacked(known, [query.sha256 for query in queries], names)
-    return Queries(tuple(query.name for query in queries), stacked, names, computed)
+    found = _stacked(known, [query.sha256 for query in queries], names, location)
+    return Queries(tuple(query.name for query in queries), found, names, computed)
 
 
 def of_contents(
@@ -224,13 +225,14 @@ def of_contents(
     wanted = delivery.column(spark, "sha256", contents).withColumn("views", ends)
     features.each_round(spark, table, wanted, model, work, job, f"{job}: files of the images")
     there = sorted(sha256 for sha256 in contents if all((sha256, view) in seen for view in names))
-    return Queries(tuple(there), _stacked(seen, there, names), names, len(there))
+    return Queries(tuple(there), _stacked(seen, there, names, location), names, len(there))
 
 
-def _stacked(known: dict[tuple[str, str], bytes], contents: Sequence[str], views: Sequence[str]) -> NDArray[np.float32]:
+def _stacked(
+    known: dict[tuple[str, str], bytes], contents: Sequence[str], views: Sequence[str], location: str
+) -> NDArray[np.float32]:
     """Return features by hash and view as an array: all views of the first content, all of the next, ..."""
-    rows = [np.frombuffer(known[sha256, view], "<f4") for sha256 in contents for view in views]
-    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+    return stacked([known[sha256, view] for sha256 in contents for view in views], location)
 
 
 def _look_up(table: DataFrame, contents: Collection[str]) -> dict[tuple[str, str], bytes]:
@@ -240,7 +242,7 @@ def _look_up(table: DataFrame, contents: Collection[str]) -> dict[tuple[str, str
     if not buckets:
         return {}
     found = table.where(F.col("bucket").isin(buckets)).join(wanted, "sha256").select("sha256", "features")
-    return {(row["sha256"], PLAIN): bytes(row["features"]) for row in found.collect()}
+    return {(row["sha256"], PLAIN): bytes(row["features"] or b"") for row in found.collect()}
 
 
 def _compute(

@@ -7,6 +7,7 @@ that add up, what would be saved, groups by how sure they are, and what a person
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +17,15 @@ from pyspark.sql import DataFrame
 
 from dedup import archives, page, rounds
 from dedup.batches import ddl, each_row, record_batch
-from dedup.errors import Reject
+from dedup.errors import Outage, Reject, UsageError
 from dedup.pixels import thumbnail
 from dedup.queries import THUMBNAIL
 from dedup.thresholds import Thresholds
 
 CONFIDENCE = 0.95
 """Of intervals."""
+
+_log = logging.getLogger(__name__)
 
 _SIDE_OF_MANY = 96
 _MADE = {"sha256": pa.string(), "thumbnail": pa.string()}
@@ -214,8 +217,15 @@ class Deduplication:
 
 
 def _make_thumbnails(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    answers = True
     for row in each_row(batches):
-        yield record_batch([{"sha256": row["sha256"], "thumbnail": _first(row)}], _MADE)
+        made = None
+        try:
+            made = _first(row) if answers else None
+        except (UsageError, Outage) as error:  # a page without pictures is better than none
+            _log.warning("%s: no more pictures are made", error)
+            answers = False
+        yield record_batch([{"sha256": row["sha256"], "thumbnail": made}], _MADE)
 
 
 def _first(row: dict[str, Any]) -> str | None:

@@ -67,14 +67,13 @@ def _root(scheme: str, authority: str) -> tuple[fs.FileSystem, str]:
     return _SCHEMES[scheme](authority)
 
 
-def locate(location: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of a location, and its path there.
+def parsed(location: str) -> tuple[str, str, str]:
+    """Return the scheme of a location, what stands between // and /, and the path; of a plain path only this.
 
     Raises
     ------
     UsageError
-        If the location's scheme is not one of those that can be read, it holds a key, or its storage cannot be reached
-        from here.
+        If the location's scheme is not one of those that can be read, or it holds a key.
     """
     if holds_secret(location):  # tables, logs and pages would hold it too
         raise UsageError(f"{printable(location)}: a location cannot hold a key: let the store's own settings have it")
@@ -85,13 +84,27 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
     location = re.sub(OF_VOLUMES, "/", location)
     uri = URI.fullmatch(location)
     if uri is None:
-        return fs.LocalFileSystem(), re.sub("^/+", "/", os.path.abspath(location))
+        return "", "", location
     scheme = uri["scheme"].lower()
     if scheme not in _SCHEMES:
         raise UsageError(f"{location}: cannot read {scheme}: locations; possible are paths and {', '.join(_SCHEMES)}")
+    return scheme, uri["authority"] or "", uri["path"]
+
+
+def locate(location: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a location, and its path there.
+
+    Raises
+    ------
+    UsageError
+        As `parsed`, or if its storage cannot be reached from here.
+    """
+    scheme, authority, path = parsed(location)
+    if not scheme:
+        return fs.LocalFileSystem(), re.sub("^/+", "/", os.path.abspath(path))
     with asking(location):
-        where, base = _root(scheme, uri["authority"] or "")
-    return where, base + uri["path"]
+        where, base = _root(scheme, authority)
+    return where, base + path
 
 
 def absolute(location: str) -> str:

@@ -6,18 +6,26 @@ which readers see whole or not at all: `formats` says how. docs/tables.md explai
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup import claims, formats, storage
 from dedup.distances import METRICS
-from dedup.errors import UsageError
+from dedup.errors import Py4JError, UsageError
 from dedup.parts import ADDRESS, ALL
+
+_log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 def _schema(**columns: T.DataType) -> T.StructType:
@@ -128,6 +136,7 @@ _PARQUET = {
     "views": _OF_VECTORS,
 }
 
+_ATTEMPTS = 5  # to read a small table before another run replaces it
 _PAUSE = 0.5  # seconds between two looks at a part that somebody writes
 
 
@@ -175,6 +184,24 @@ def version(location: str, *names: str) -> int:
     """Return a number that is larger after each time that one of some tables was written than before it."""
     form = formats.of(location)
     return sum(form.versions(f"{location}/{table}") for table in names)
+
+
+def steadily(look: Callable[[], Result]) -> Result:
+    """Look at tables that another run may be at work on: in plain Parquet it deletes what it has replaced.
+
+    Raises
+    ------
+    Exception
+        What `look` raises, but for a file that is gone while there are attempts left.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return look()
+        except (PySparkException, Py4JError) as error:  # what fails in a task has no class of PySpark
+            if not re.search("FILE_NOT_EXIST|PATH_NOT_FOUND", str(error)):
+                raise
+            _log.info("another run has replaced what was being read: once more")
+    return look()
 
 
 def settle(location: str, table: str, parts: set[str]) -> None:

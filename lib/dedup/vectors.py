@@ -9,7 +9,7 @@ Vectors that are looked up stand in files of rows of float32, little-endian, and
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, groupby, repeat
 from operator import itemgetter
@@ -37,6 +37,7 @@ _GAP = 8  # rows that are read along rather than asking the storage once more
 _COLUMNS = ["sha256", "features"]
 _ROWS = 512  # vectors that are read at a time: 8 MiB
 _AHEAD = 2  # so many are under way while another is worked on
+_OTHER = "a row of features is not {} float32 long: it was made with another model"
 _ADDRESSES = 1 << 16  # the most of one file that are gathered: a row group that they end in is read twice
 
 
@@ -53,8 +54,24 @@ def matrix(column: pa.BinaryArray, width: int) -> NDArray[np.float32]:
     _, offsets, values = column.buffers()
     ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
     if column.null_count or (np.diff(ends) != 4 * width).any():
-        raise ValueError(f"a row of features is not {width} float32 long: it was made with another model")
+        raise ValueError(_OTHER.format(width))
     return np.frombuffer(values, "<f4", len(column) * width, offset=int(ends[0])).reshape(len(column), width)
+
+
+def stacked(found: Sequence[bytes | None], location: str) -> NDArray[np.float32]:
+    """Return binary features that were collected from a table as an array of shape (rows, width).
+
+    Raises
+    ------
+    UsageError
+        If they are not all equally long: anybody may have written the table.
+    """
+    if not found:
+        return np.empty((0, 0), np.float32)
+    width = max(1, max(len(one or b"") for one in found) // 4)
+    if any(one is None or len(one) != 4 * width for one in found):
+        raise UsageError(f"{location}: {_OTHER.format(width)}")
+    return np.stack([np.frombuffer(one or b"", "<f4") for one in found])
 
 
 def scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.StringArray, NDArray[np.float32]]]:
@@ -97,7 +114,11 @@ def _scan(batches: Iterator[pa.RecordBatch], width: int) -> Iterator[tuple[pa.St
     batches = chain([first], batches)
     if "features" in first.schema.names:
         for batch in batches:
-            yield batch.column("sha256"), matrix(batch.column("features"), width)
+            try:
+                found = matrix(batch.column("features"), width)
+            except ValueError as error:
+                raise UsageError(f"the table of features: {error}") from error
+            yield batch.column("sha256"), found
         return
     for uri, addresses in _by_file(batches):
         rows = np.sort(addresses.to_numpy())

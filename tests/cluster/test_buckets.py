@@ -135,8 +135,10 @@ def test_tables_with_transactions_lie_in_buckets_too_and_a_profile_has_the_keys(
     found_by = environment(gateway.port)
     keys = [f"{name.lower()} = {found_by.pop(name)}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
     profiles = tmp_path / "credentials"
-    profiles.write_text("\n".join(["[lakes]", *keys, ""]))
-    found_by |= {"AWS_PROFILE": "lakes", "AWS_SHARED_CREDENTIALS_FILE": str(profiles)}
+    profile = {"delta": "default", "iceberg": "lakes"}[name]
+    profiles.write_text("\n".join([f"[{profile}]", *keys, ""]))
+    found_by |= {"AWS_SHARED_CREDENTIALS_FILE": str(profiles)}
+    found_by |= {"AWS_PROFILE": profile} if profile != "default" else {}
     photos, out = store.bucket(f"for-{name}"), store.bucket(name)
     files = sorted(path for path in images.glob("set 2/*") if path.is_file())[:12]
     for path in files:
@@ -171,6 +173,8 @@ def test_wrong_credentials_are_one_line(store: Store, on_store: Submit) -> None:
     said = bad_use(on_store(*ingest, AWS_SECRET_ACCESS_KEY="not hers"))
     assert "s3a://photos: not permitted: do the credentials and the region fit the store?" in said
     assert "not hers" not in said
+    said = bad_use(on_store("ingest", "--images", "s3a://nobodys", "--table", "s3a://out/t"))
+    assert said == "error: s3a://nobodys: no such file, folder or pattern"
 
 
 def test_whoever_brings_hadoop_aws_is_trusted_to_bring_it(store: Store, on_store: Submit, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 import pytest
 from PIL import Image, ImageOps
-from pyspark.sql import SparkSession
-from tests.samples import Lake, picture
+from pyspark.sql import DataFrame, SparkSession
+from tests.samples import Lake, make_images, picture
 
-from dedup import answers, formats, models, tables
+from dedup import answers, extraction, formats, images, models, tables
 from dedup.answers import Question
 from dedup.distances import METRICS
 from dedup.edits import EDITS
@@ -62,6 +62,49 @@ def test_a_path_that_only_the_table_knows_can_be_asked(spark: SparkSession, lake
         hidden.rename(lake.images)
     assert asked in answered.rows[asked][0]["paths"]
     assert "the file cannot be read now" in Path(answered.page).read_text()
+
+
+def test_a_query_goes_on_where_an_ingest_replaces_what_it_reads(
+    spark: SparkSession, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, location = tmp_path / "in", str(tmp_path / "features")
+    paths = make_images(folder, 3)
+    (folder / "gone.png").symlink_to("nothing")
+    images.ingest(spark, str(folder), location, keep_bytes=False)
+    extraction.extract(spark, location, location, model)
+    inventory = images.inventory
+    begun: list[DataFrame] = []
+
+    def replaced(session: SparkSession, table: str) -> DataFrame:
+        begun.append(inventory(session, table))
+        if len(begun) == 1:
+            (folder / "gone.png").unlink()
+            images.ingest(spark, str(folder), location, keep_bytes=False)
+        return begun[-1]
+
+    monkeypatch.setattr(images, "inventory", replaced)
+    question = Question(location, [str(paths[0])], str(tmp_path / "report"))
+    answered = answers.ask(spark, question, Chosen(models.one(location, model.id), no_model))
+    assert len(begun) > 1, "it was asked again"
+    assert answered.rows[str(paths[0])][0]["paths"] == [str(paths[0])]
+
+
+def test_of_two_queries_with_one_report_none_shows_the_answer_of_the_other(
+    spark: SparkSession, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = hashes(lake.images)["cloud 001.jpg"], hashes(lake.images)["cloud 002.webp"]
+    tidy = tables.tidy
+
+    def overtaken(location: str, table: str) -> None:
+        monkeypatch.setattr(tables, "tidy", tidy)
+        assert answers.ask(spark, Question(lake.features, [other], str(tmp_path)), without(lake)).rows[other]
+        tidy(location, table)
+
+    monkeypatch.setattr(tables, "tidy", overtaken)
+    with pytest.raises(UsageError, match="another query has put its answer there: let each have a --report of its own"):
+        answers.ask(spark, Question(lake.features, [one], str(tmp_path)), without(lake))
+    assert {row["query"] for row in tables.read(spark, str(tmp_path), "results").collect()} == {other}
+    assert other in (tmp_path / "report.html").read_text()
 
 
 def test_a_new_image_goes_through_the_network_and_a_folder_may_hold_others(

@@ -70,6 +70,21 @@ def test_members_are_rows_like_files_and_a_second_run_reads_nothing(
     assert images.inventory(spark, table).count() == 4
 
 
+def test_members_that_an_archive_lost_are_gone_though_it_has_a_name_twice(
+    spark: SparkSession, contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    folder, table = tmp_path / "in", str(tmp_path / "table")
+    folder.mkdir()
+    twice = [entry("a.png", size=0)]
+    (folder / "1.tar").write_bytes(tar({"a.png": b"1", "b.png": b"2", "c.png": b"3"}, twice))
+    assert images.ingest(spark, str(folder), table).kept == 3
+    (folder / "1.tar").write_bytes(tar({"a.png": b"1", "c.png": b"3"}, twice))
+    done = images.ingest(spark, str(folder), table)
+    assert (done.gone, done.reasons) == (1, {"corrupt": 1})
+    names = [row["path"] for row in images.inventory(spark, table).orderBy("path").collect()]
+    assert names == [f"{folder}/1.tar!/a.png", f"{folder}/1.tar!/c.png"]
+
+
 def test_a_pattern_picks_the_pictures_of_shards(spark: SparkSession, lake: Path, tmp_path: Path) -> None:
     done = images.ingest(spark, f"{lake}/*.tar!/**/*.png", str(tmp_path / "table"))
     assert done == images.Ingested(files=6, read=6, kept=6, rejected=0)

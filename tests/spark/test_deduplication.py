@@ -546,6 +546,6 @@ def test_what_cannot_be_done_is_refused(place: Place) -> None:
 def test_a_sample_is_the_same_with_any_partitions(spark: SparkSession) -> None:
     rows = [(file.sha256, file.vector.tobytes(), number % 5) for number, file in enumerate(FILES)]
     given: DataFrame = spark.createDataFrame(rows, "sha256 string, features binary, bucket int")
-    one, other = (deduplication._sample(given.repartition(number)) for number in (1, 7))
+    one, other = (deduplication._sample(given.repartition(number), "here") for number in (1, 7))
     np.testing.assert_array_equal(one, other)
     assert np.isfinite(one).all()

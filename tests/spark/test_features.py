@@ -3,12 +3,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
@@ -72,7 +74,7 @@ def test_a_list_of_files_has_few_files_in_a_bucket_however_many_tasks_spark_make
     spark: SparkSession, lake: Lake, tmp_path: Path
 ) -> None:
     files = images.inventory(spark, lake.table).repartition(24, "path")
-    extraction._list(files, lake.table, str(tmp_path))
+    extraction._list(files, images.unread(spark, lake.table), lake.table, str(tmp_path))
     rows = tables.read(spark, str(tmp_path), "images")
     found = rows.select("bucket", F.input_file_name().alias("file")).distinct().groupBy("bucket").count()
     assert rows.count() == files.count()
@@ -156,6 +158,47 @@ def test_a_file_that_changed_since_it_was_listed_is_rejected_and_tried_again(
     paths[0].write_bytes(before)
     done = extraction.extract(spark, location, location, model)
     assert (done.computed, done.described, done.rejected) == (2, 2, 1)
+
+
+def test_an_image_that_does_not_fit_in_memory_now_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", full)
+    row = {"sha256": "a", "path": "/a", "bucket": 0, "content": b"\xff\xd8 an image"}
+    ((told, picture),) = features._look(row, 224)
+    assert picture is None
+    assert (told["stage"], told["reason"], told["detail"]) == (
+        "fetch",
+        Reason.TOO_MANY_PIXELS,
+        "its pixels do not fit in memory",
+    )
+
+
+def test_files_of_another_table_are_listed_no_more_and_counted(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    location = str(tmp_path / "features")
+    for name, count, gone in (("one", 3, 0), ("other", 2, 3), ("other", 2, 0)):
+        folder = tmp_path / name
+        make_images(folder, count)
+        images.ingest(spark, str(folder), f"{tmp_path}/table of {name}")
+        done = extraction.extract(spark, f"{tmp_path}/table of {name}", location, model)
+        assert (done.files, done.gone) == (count, gone)
+    assert extraction.extract(spark, location, location, model).gone is None
+
+
+def test_a_file_that_cannot_be_read_any_more_is_rejected_and_not_gone(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    paths, table, location = make_images(tmp_path / "in", 2), f"{tmp_path}/table", f"{tmp_path}/features"
+    for gone in (False, True):
+        if gone:
+            paths[0].unlink()
+            paths[0].symlink_to("nothing")
+        images.ingest(spark, str(tmp_path / "in"), table)
+        done = extraction.extract(spark, table, location, model)
+        assert (done.files, done.rejected, done.gone) == (2, int(gone), 0)
 
 
 def test_no_table_of_images_is_bad_use(spark: SparkSession, model: Model, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from tests.libraries import need
 from tests.samples import arrive, make_images
 
 from dedup import claims, counters, extraction, features, following, images, models, tables
@@ -45,7 +46,7 @@ def beside(spark: SparkSession, work: Callable[[], object]) -> Iterator[None]:
 
 def wait_for(what: Callable[[], object]) -> None:
     until = time.monotonic() + 120
-    while not following.steadily(what):
+    while not tables.steadily(what):
         assert time.monotonic() < until, "it did not come"
         time.sleep(0.3)
 
@@ -213,9 +214,9 @@ def test_a_table_that_is_replaced_while_it_is_read_is_read_again(spark: SparkSes
     spark.range(5).write.parquet(str(tmp_path / "new"))
     next((tmp_path / "table").glob("*.parquet")).unlink()
     looks = iter([began, began, spark.read.parquet(str(tmp_path / "new"))])
-    assert following.steadily(lambda: len(next(looks).collect())) == 5
+    assert tables.steadily(lambda: len(next(looks).collect())) == 5
     with pytest.raises(Exception, match="FILE_NOT_EXIST"):
-        following.steadily(began.count)
+        tables.steadily(began.count)
 
 
 def test_features_follow_files(spark: SparkSession, model: Model, tmp_path: Path) -> None:
@@ -233,11 +234,13 @@ def test_features_follow_files(spark: SparkSession, model: Model, tmp_path: Path
     models.one(location, model.id).require_complete(location)
 
 
-def test_a_table_of_others_is_followed(spark: SparkSession, model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["parquet", "delta"])
+def test_a_table_of_others_is_followed(spark: SparkSession, model: Model, tmp_path: Path, kind: str) -> None:
+    need(kind)
     paths, theirs, location = make_images(tmp_path / "in", 3), f"file://{tmp_path}/theirs", str(tmp_path / "features")
 
     def add(path: Path) -> None:
-        spark.read.format("binaryFile").load(f"file://{path}").write.mode("append").parquet(theirs)
+        spark.read.format("binaryFile").load(f"file://{path}").write.format(kind).mode("append").save(theirs)
 
     add(paths[0])
     with beside(spark, lambda: following.extract(spark, f"{tmp_path}/theirs", location, model, OFTEN)):
@@ -250,6 +253,8 @@ def test_a_stream_that_cannot_go_on_ends_with_the_reason(spark: SparkSession, tm
     source, table = tmp_path / "in", str(tmp_path / "table")
     with pytest.raises(UsageError, match="no such file, folder or pattern"):
         following.ingest(spark, str(source), table, OFTEN)
+    with pytest.raises(UsageError, match=f"there is no {source}, in which files could arrive"):
+        following.ingest(spark, f"{source}/*.png", table, OFTEN)
     make_images(source, 2)
     with pytest.raises(UsageError, match="--follow 'often': possible are now, and times"):
         following.ingest(spark, str(source), table, "often")

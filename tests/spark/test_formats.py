@@ -163,7 +163,10 @@ def test_notes_are_kept_beside_the_tables(location: str) -> None:
     assert notes.read(location, "_models/a") == b"second"
     assert notes.names(location, "_models") == ["a", "b"]
     notes.delete(location, "_models/b")
+    before = formats.CATALOG.versions(f"{location}/notes") if formats.is_name(location) else 0
+    notes.delete(location, "_models/b")
     notes.delete(location, "_models/c")
+    assert not before or formats.CATALOG.versions(f"{location}/notes") == before, "a look that changes nothing"
     assert notes.names(location, "_models") == ["a"]
     assert notes.read(location, "_models/b") is None
 

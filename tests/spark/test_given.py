@@ -78,6 +78,7 @@ def test_a_table_of_others_becomes_features_and_only_what_is_new_is_read_again(
     add(taken(spark, tmp_path / "in").repartition(2), table, kind)
     done = extraction.extract(spark, table, features, model)
     assert (done.files, done.described, done.rejected, done.contents, done.computed) == (6, 5, 1, 5, 5)
+    assert done.gone == 0
     known = {row["path"]: row["sha256"] for row in tables.read(spark, features, "images").collect()}
     assert known[str(paths[0])] == hashlib.sha256(paths[0].read_bytes()).hexdigest()
     assert extraction.extract(spark, table, features, model).computed == 0
@@ -208,6 +209,21 @@ def test_features_with_paths_as_they_were_spelt_before_are_kept(
     listed = {entry.path for entry in listing.entries(f"{tmp_path}/in")}
     assert {row["path"] for row in images.inventory(spark, features).collect()} == listed
     assert {row["path"] for row in tables.read(spark, features, "rejects").collect()} == listed - set(map(str, paths))
+
+
+def test_paths_that_cannot_be_read_here_have_features_and_no_pictures(
+    spark: SparkSession, model: Model, tmp_path: Path
+) -> None:
+    paths = make_images(tmp_path / "in", 3)
+    table, features = f"{tmp_path}/table", f"{tmp_path}/features"
+    far = taken(spark, tmp_path / "in").withColumn("path", F.regexp_replace("path", "^file:.*/", "https://lake/"))
+    far.write.parquet(f"file://{table}")
+    assert extraction.extract(spark, table, features, model).described == 3
+    sha256 = hashlib.sha256(paths[0].read_bytes()).hexdigest()
+    question = answers.Question(features, [sha256], str(tmp_path / "report"))
+    answered = answers.ask(spark, question, models.choose(features, None, None))
+    assert answered.rows[sha256][0]["paths"][0].startswith("https://lake/")
+    assert "data:image" not in Path(answered.page).read_text()
 
 
 def test_what_a_row_does_not_tell(spark: SparkSession, tmp_path: Path) -> None:

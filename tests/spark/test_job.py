@@ -118,6 +118,21 @@ def test_a_storage_that_does_not_answer_is_one_line_and_exit_code_1(
             "the storage does not answer Spark: getFileStatus on s3a://out/t: x: Slow Down (what was done is kept",
         ),
         (
+            "org.apache.hadoop.fs.s3a.AWSBadRequestException: open s3a://lake/t: the token has expired.\n\tat a.B",
+            2,
+            "the store refuses Spark: do the credentials and the region fit the store? (open s3a://lake/t: the token",
+        ),
+        (
+            "[FAILED_READ_FILE.FILE_NOT_EXIST] Encountered error while reading file file:///t/a.b/1. File does not",
+            1,
+            "file:///t/a.b/1: it is gone: another run may have replaced what was being read (what was done is kept",
+        ),
+        (
+            "AnalysisException: [PATH_NOT_FOUND] Path does not exist: file:/t/part=1. SQLSTATE: 42K03",
+            1,
+            "file:/t/part=1: it is gone: another run may have replaced what was being read",
+        ),
+        (
             'UnsupportedFileSystemException: No FileSystem for scheme "gs"',
             2,
             "Spark lacks the library for gs: locations",

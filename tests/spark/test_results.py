@@ -126,5 +126,6 @@ def test_a_vector_of_another_width_is_an_error(spark: SparkSession, tmp_path: Pa
     one = spark.createDataFrame([("1" * 64, b"\0" * 60)], "sha256 string, features binary")
     features = stored(one, tmp_path / "features")
     asked = Queries(("q",), np.zeros((1, WIDTH), np.float32))
-    with pytest.raises(Exception, match="not 16 float32 long"):
-        results.nominate(features, asked, 1, 3.0, list(METRICS)).collect()
+    for rows, says in ((features, "a file of features cannot be read"), (one, "the table of features")):
+        with pytest.raises(Exception, match=rf"UsageError: .*{says}: a row of features is not 16 float32 long"):
+            results.nominate(rows, asked, 1, 3.0, list(METRICS)).collect()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -220,10 +223,44 @@ def test_of_members_with_one_name_the_last_counts_and_it_is_said() -> None:
     }
 
 
+MEMBERS = """if True:
+    import pathlib, sys
+    from dedup import archives
+
+    def memory(name):
+        return int(pathlib.Path("/proc/self/status").read_text().split(name + ":")[1].split()[0]) << 10
+
+    before = memory("VmRSS")
+    (found,) = archives.members(sys.argv[1], None)
+    print(found.reject)
+    print(memory("VmHWM") - before)
+"""
+
+
 def test_more_members_than_a_worker_can_hold_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "MAX_MEMBERS", 2)
-    for content, ending in [(tar(TREE), ".tar"), (zipped(TREE), ".zip")]:
-        assert unpacked(content, ending) == {"": Reason.TOO_LARGE, "a.jpg": b"1", "a.txt": b"22"}
+    assert unpacked(tar(TREE), ".tar") == {"": Reason.TOO_LARGE, "a.jpg": b"1", "a.txt": b"22"}
+    assert unpacked(zipped(TREE), ".zip") == {"": Reason.TOO_LARGE}  # its directory is read as one
+
+
+def test_a_directory_of_more_entries_than_members_may_be_takes_little_memory(tmp_path: Path, root: Path) -> None:
+    one = zipped({"a": b""})
+    entry = one[one.index(packing._ENTRY) : one.index(b"PK\5\6")]
+    count = (packing._MAX_DIRECTORY - (1 << 20)) // len(entry)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, count * len(entry), 0, 0)
+    (tmp_path / "many.zip").write_bytes(entry * count + end)
+    command = [sys.executable, "-c", MEMBERS, str(tmp_path / "many.zip")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=root / "lib", timeout=300, check=True)
+    said, peak = run.stdout.splitlines()
+    assert said == "too_large: more than 1,000,000 entries: none of them is read"
+    assert int(peak) < 4 * packing._MAX_DIRECTORY, f"{int(peak):,}"
+
+
+def test_paths_that_tables_of_others_have_and_nobody_reads_here_are_rejects() -> None:
+    for path in ("https://host/a.jpg", "wasbs://box@account/1.tar!/a.jpg", "s3a://key:secret@bucket/a.jpg"):
+        with pytest.raises(Reject, match="unreadable: ") as caught:
+            archives.read(path)
+        assert "secret" not in str(caught.value)
 
 
 def test_a_tar_that_goes_in_a_circle_comes_to_an_end() -> None:

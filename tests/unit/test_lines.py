@@ -20,9 +20,13 @@ OBEYED = [CLEAR, "\x9b2J", "a\rb", "a\nerror: none", "\u202egpj.exe", "a\u2028b"
 SECRETS = [
     "s3a://AKIAKEY:topsecret@bucket/a",
     "s3a://AKIAKEY:top/secret+1=@bucket/a",
+    "s3://AKIAKEY:12/topsecret@bucket/a",
     "hdfs://user:topsecret@host:8020/a",
     "https://account.blob.core.windows.net/c/a?sv=1&sig=topsecret&se=2",
     "https://b.s3.amazonaws.com/a?X-Amz-Signature=topsecret",
+    "https://host/a?api_key=topsecret&b=1",
+    "https://host/a#access_token=topsecret",
+    "https://host/a?a=1&private_key=topsecret",
     "cannot read s3a://AKIAKEY:topsecret@bucket/a: no",
     "jdbc:postgresql://h/db?user=a&password=topsecret",
     "jdbc:postgresql://h/db?sslpassword=topsecret&user=a",
@@ -68,12 +72,18 @@ def test_secrets_are_masked(text: str) -> None:
     assert "***" in shown
 
 
-@pytest.mark.parametrize("location", SECRETS[:3])
+@pytest.mark.parametrize("location", SECRETS[:4])
 def test_a_location_with_a_key_is_bad_use_and_its_key_is_not_told(location: str) -> None:
     for asked in (stores.locate, stores.absolute, stores.spark_path, storage.read, storage.exists):
         with pytest.raises(UsageError, match="a location cannot hold a key") as caught:
             asked(location)
         assert "secret" not in str(caught.value)
+
+
+def test_names_of_files_may_look_like_a_location_with_a_key() -> None:
+    for name in ("s3a://bucket/up/x://a:b@c.jpg", "s3a://bucket/s3://a:b@c.jpg", "/in/x://a:b@c.jpg"):
+        assert not holds_secret(name)
+        assert "a:b@" not in printable(name)
 
 
 def test_jobs_say_nothing_that_a_terminal_obeys(

@@ -165,6 +165,14 @@ def test_a_pattern_finds_by_a_link_what_it_does_not_find_by_another_name(tmp_pat
 
 
 @pytest.mark.timeout(20)
+def test_a_link_that_matches_nothing_hides_no_other(tmp_path: Path, put: Put) -> None:
+    put(["out/1.jpg", "in/2024/2.jpg"])
+    for link in ("in/2023", "in/2024/b"):
+        (tmp_path / link).symlink_to(tmp_path / "out")
+    found = [os.path.relpath(entry.path, tmp_path) for entry in listing.entries(f"{tmp_path}/in/2024*/**")]
+    assert sorted(found) == ["in/2024/2.jpg", "in/2024/b/1.jpg"]
+
+
 def test_a_loop_of_links_is_listed_once(tmp_path: Path, put: Put) -> None:
     put(["top/a.jpg", "top/x/b.jpg"])
     os.symlink(tmp_path / "top", tmp_path / "top/x/up")
@@ -266,6 +274,24 @@ def test_a_disk_has_no_levels_and_googles_store_tells_of_none(tmp_path: Path, pu
     put(["file.jpg", "x/a.jpg"])
     assert not listing.extent(f"{tmp_path}/{location}").has_levels
     assert not listing.Extent(f"gs://bucket/{location}").has_levels
+
+
+def test_folders_in_which_nothing_can_match_are_not_looked_into(
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(["a/1.jpg", "a/x/2.jpg", "b/3.jpg", "b/y/4.jpg", "c.jpg"])
+    looked: list[str] = []
+    scandir = os.scandir
+
+    def scan(path: str) -> Any:
+        looked.append(os.path.relpath(path, tmp_path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    for pattern, expected in (("b/*.jpg", ["b"]), ("n?/*.jpg", ["."]), ("[a]", [".", "a", "a/x"])):
+        looked.clear()
+        list(listing.entries(f"{tmp_path}/{pattern}"))
+        assert sorted(looked) == expected, pattern
 
 
 def test_a_folder_that_may_not_be_looked_into_is_a_reject_where_something_in_it_may_match(

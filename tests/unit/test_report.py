@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 from tests.pages import HOSTILE, PIXEL, Page, row
 
+from dedup import archives
 from dedup.distances import METRICS
+from dedup.errors import Outage
 from dedup.pixels import thumbnail
-from dedup.report import Answer, Report, render
+from dedup.report import Answer, Report, _make_thumbnails, render
 
 Encode = Callable[..., bytes]
 
@@ -81,6 +84,22 @@ def test_names_are_shown_and_never_obeyed(hostile: str) -> None:
     assert found.texts.count(hostile) == harmless.texts.count("name")
     for (_, attributes), (_, expected) in zip(found.elements, harmless.elements, strict=True):
         assert attributes == {name: hostile if value == "name" else value for name, value in expected.items()}
+
+
+def test_a_store_that_does_not_answer_costs_pictures_and_not_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def silent(path: str) -> bytes:
+        asked.append(path)
+        raise Outage("no answer")
+
+    monkeypatch.setattr(archives, "read", silent)
+    rows = [{"sha256": str(number), "paths": ["/a", "/b"], "side": 96} for number in range(3)]
+    made = _make_thumbnails(iter([pa.RecordBatch.from_pylist(rows)]))
+    assert [row for batch in made for row in batch.to_pylist()] == [
+        {"sha256": str(number), "thumbnail": None} for number in range(3)
+    ]
+    assert asked == ["/a"], "nobody waits for it again"
 
 
 def test_the_page_needs_nothing_else(photograph: Image.Image, encode: Encode) -> None:

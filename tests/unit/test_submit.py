@@ -302,6 +302,24 @@ def test_a_properties_file_wins_over_variables_and_an_option_over_it(
     assert [one for one in own if one.partition("=")[0] in keys] == [f"{keys[0]}=option"]
 
 
+def test_hadoop_looks_into_profiles_where_there_are_some(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    def told(**variables: str) -> int:
+        own = dict.fromkeys(("AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"), "")
+        given = settings("", *JARS, **own | {"HOME": str(tmp_path)} | variables)
+        return sum(one.startswith("spark.hadoop.fs.s3a.aws.credentials.provider=") for one in given)
+
+    assert told() == 0, "the cluster's own settings hold"
+    assert told(AWS_PROFILE="lakes") == 1
+    config, keys = tmp_path / ".aws" / "config", "[default]\naws_access_key_id = KEY\n"
+    config.parent.mkdir()
+    config.write_text("[default]\nregion = eu-central-1\n")
+    assert told() == 0, "a region is no key"
+    config.write_text(keys)
+    assert told() == 1
+    config.rename(tmp_path / "keys")
+    assert told(AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "keys")) == 1
+
+
 @pytest.mark.parametrize("scheme", ["s3a", "s3"])
 def test_the_library_of_s3a_is_fetched_for_a_location_in_a_properties_file(
     settings: Callable[..., list[str]], made: Submit, tmp_path: Path, scheme: str

@@ -109,6 +109,15 @@ def test_features_of_another_width_are_an_error(bad: bytes | None) -> None:
         vectors.matrix(pa.array([bytes(4 * WIDTH), bad], pa.binary()), WIDTH)
 
 
+@pytest.mark.parametrize("bad", [b"", b"x", bytes(4 * WIDTH - 4), bytes(8 * WIDTH), bytes(8 * WIDTH + 1), None])
+def test_collected_features_of_another_width_are_bad_use(bad: bytes | None) -> None:
+    assert vectors.stacked([], "here").shape == (0, 0)
+    assert vectors.stacked([np.arange(3, dtype="<f4").tobytes()] * 2, "here").tolist() == [[0, 1, 2], [0, 1, 2]]
+    for found in ([bytes(4 * WIDTH), bad], [bad, bytes(4 * WIDTH)], [None], [b"", b""]):
+        with pytest.raises(UsageError, match="here: a row of features is not"):
+            vectors.stacked(found, "here")
+
+
 def hashed(at: At) -> str:
     return f"{at[0].name.encode().hex()[:32]:>032}{at[1]:032x}"
 
