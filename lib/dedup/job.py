@@ -285,7 +285,7 @@ def _judged(error: BaseException) -> tuple[int, str | None]:
     causes = [*_causes(error)]
     if any(isinstance(one, KeyboardInterrupt) for one in causes):
         return STOPPED, f"stopped{_AGAIN}"
-    if any(isinstance(one, Py4JNetworkError) or _SHUT_DOWN in str(one) for one in causes):
+    if any(_is_of_no_jvm(one) for one in causes):
         return FAILED, f"the driver's JVM has ended{_AGAIN}"
     if isinstance(error, UsageError):
         return BAD_USE, str(error)
@@ -295,6 +295,14 @@ def _judged(error: BaseException) -> tuple[int, str | None]:
         if told := re.search(report, str(error)):
             return code, told.expand(line)
     return FAILED, None
+
+
+def _is_of_no_jvm(error: BaseException) -> bool:
+    """Tell whether an error is that the JVM has ended: it may not have been asked yet what another one says."""
+    try:
+        return isinstance(error, Py4JNetworkError) or _SHUT_DOWN in str(error)
+    except Exception:
+        return True
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -228,7 +228,7 @@ class Catalog(_Transacted):
         if not self.exists(folder):
             return 0
         last = session().table(_name(folder)).agg(F.max("part").alias("part")).collect()[0]["part"]
-        return int(last.partition("-")[0]) if last else 0
+        return int(last.partition("-")[0]) if last else _writes(session(), _name(folder))
 
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
         rows = now(spark, _name(folder))
@@ -324,6 +324,14 @@ def _version(spark: SparkSession, name: str) -> int | None:
     else:
         return None
     return rows[0]["version"] if rows else None
+
+
+def _writes(spark: SparkSession, name: str) -> int:
+    """Return a number that is at least that of the writes to a table of a catalog; 0 if its format does not tell."""
+    if _provider(spark, name) == "iceberg":  # its versions are no numbers of anything
+        rows = spark.sql(f"SELECT max(latest_sequence_number) AS version FROM {name}.metadata_log_entries").collect()
+        return rows[0]["version"] or 0
+    return _version(spark, name) or 0
 
 
 def _pinned(spark: SparkSession, name: str, version: int | None) -> DataFrame:

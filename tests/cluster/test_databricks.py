@@ -88,16 +88,17 @@ def test_the_quick_start_and_the_tasks_of_the_job(wheel: Path, environment: dict
     ]
     assert start[4] == "table of 26 rows: path, sha256, length, modified, bucket, part"
     assert start[5:7] == ["26 files = 25 with features + 1 rejected", "25 contents = 25 computed + 0 known"]
-    assert start[7] == "table of 1 rows: path, sha256, stage, reason, detail, part"
-    assert re.match(r"table of ([5-9]|1\d|2[0-5]) rows: query, rank, sha256, paths, votes", start[8])
-    assert start[9:] == ["page: Which images are like this one?"]
+    assert start[7] == "0 gone"
+    assert start[8] == "table of 1 rows: path, sha256, stage, reason, detail, part"
+    assert re.match(r"table of ([5-9]|1\d|2[0-5]) rows: query, rank, sha256, paths, votes", start[9])
+    assert start[10:] == ["page: Which images are like this one?"]
 
     assert ingest[:3] == [
         "26 files = 26 in the table + 0 rejected",
         "26 in the table = 0 read + 26 known",
         "0 to read = 0 new + 0 changed + 0 tried again",
     ]
-    assert ingest[-1] == "table of 0 rows: " + start[7].partition(": ")[2]
+    assert ingest[-1] == "table of 0 rows: " + start[8].partition(": ")[2]
     assert extract[1] == "25 contents = 0 computed + 25 known"
 
     assert deduplicate[0].startswith("page: ")

@@ -72,6 +72,11 @@ def test_what_is_added_is_read_and_what_is_replaced_is_gone(spark: SparkSession,
     assert hashes(tables.read(spark, location, "features")) == [20, 21]
     latest = tables.latest(tables.read(spark, location, "features"), "sha256")
     assert latest.count() == 2
+    versions = [tables.version(location, "features")]
+    for count in (0, 1):
+        tables.replace(features(spark, 0, count), location, "features")
+        versions.append(tables.version(location, "features"))
+    assert versions == sorted(set(versions)), "an emptied table is a newer one too"
 
 
 def test_a_table_that_was_made_without_a_column_is_read_and_gets_it(

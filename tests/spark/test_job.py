@@ -24,6 +24,7 @@ from tests.networks import network, save
 from tests.samples import ROOT, Lake
 
 from dedup import delivery, job, labels, tables
+from dedup.counters import Record
 from dedup.errors import Outage, UsageError
 
 RunBy = Callable[[str | Path], str]
@@ -76,6 +77,29 @@ def test_ctrl_c_is_one_also_where_the_jvm_has_ended_first(
         job.run(main)
     assert ended.value.code == 130
     assert capsys.readouterr().err == "error: stopped (what was done is kept: run it again)\n"
+
+
+class Unasked(Exception):
+    """An error of the JVM's, which is asked for its words when they are needed."""
+
+    def __str__(self) -> str:
+        raise Py4JNetworkError("Answer from Java side is empty")
+
+
+def test_an_error_that_only_an_ended_jvm_could_tell_is_that_it_has_ended(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail() -> None:
+        job._record = Record("test", str(tmp_path / "counted.json"))
+        raise Unasked
+
+    with pytest.raises(SystemExit) as ended:
+        job.run(fail)
+    assert ended.value.code == 1
+    said = "the driver's JVM has ended (what was done is kept: run it again)"
+    assert capsys.readouterr().err == f"error: {said}\n"
+    told = json.loads((tmp_path / "counted.json").read_text())
+    assert (told["outcome"], told["error"]) == ("failed", said)
 
 
 def test_what_nobody_foresaw_is_told_whole_but_for_secrets(capsys: pytest.CaptureFixture[str]) -> None:
