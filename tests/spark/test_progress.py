@@ -33,6 +33,7 @@ def test_counts_add_up_and_every_job_is_described(
     assert [str(one) for one in counts.sums] == [
         "files = 22 with features + 4 rejected",
         "contents = 0 computed + 23 known",
+        "gone",
     ]
     assert counts.rejects == {"empty": 1, "missing": 1, "not_an_image": 1, "truncated": 1}
 
