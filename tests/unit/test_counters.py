@@ -136,8 +136,8 @@ def test_what_a_stream_did_is_added_up_and_what_there_is_is_as_of_now() -> None:
     later = Extracted("m", 4, contents=4, computed=1, described=4, rejected=0).after(made.after(None))
     assert str(counters.extracted(later, {}).sums[1]) == "contents = 3 computed + 5 known - 4 outdated"
     assert [one.name for one in counters.extracted(later, {}).sums] == ["files", "contents"]
-    first, second = (Extracted("m", 9, contents=9, computed=0, described=9, rejected=0, gone=gone) for gone in (2, 3))
-    assert [(one.name, one.total) for one in counters.extracted(second.after(first), {}).sums[2:]] == [("gone", 5)]
+    early, late = (Extracted("m", 9, contents=9, computed=0, described=9, rejected=0, gone=gone) for gone in (2, 3))
+    assert [(one.name, one.total) for one in counters.extracted(late.after(early), {}).sums[2:]] == [("gone", 5)]
     back = Extracted("m", 9, contents=9, computed=1, described=9, rejected=0).after(made)
     assert str(counters.extracted(back, {}).sums[1]) == "contents = 3 computed + 6 known", "some had features before"
 
