@@ -41,9 +41,7 @@ class Reason(StrEnum):
     EMPTY = "empty"  # no bytes
     NOT_AN_IMAGE = "not_an_image"  # the bytes are of no image format
     UNSUPPORTED = "unsupported"  # an image format or a packing, or a kind of it, that is not decoded here
-    TOO_MANY_PIXELS = (
-        "too_many_pixels"  # its header claims more than `pixels.MAX_PIXELS`, or memory had no room for them
-    )
+    TOO_MANY_PIXELS = "too_many_pixels"  # its header claims more than `pixels.MAX_PIXELS`, or memory was too small
     TRUNCATED = "truncated"  # an image or an archive whose end is missing
     CORRUPT = "corrupt"  # an image or an archive whose bytes contradict themselves
 

@@ -131,9 +131,10 @@ def _open(batches: Iterator[pa.RecordBatch], inside: str | None) -> Iterator[pa.
 def _listed(entry: Entry) -> dict[str, Any]:
     # A storage that knows no time of change must not make every file a new one: null equals nothing.
     row = {"path": entry.path, "length": entry.length, "modified": entry.modified or datetime.fromtimestamp(0, UTC)}
-    member = entry if isinstance(entry, archives.Member) else archives.Member(entry.path)
-    inside = {"offset": member.offset, "number": member.number, "whole": member.whole}
-    return row | inside | rejected("list", entry.reject)
+    offset, number, whole = None, 0, False
+    if isinstance(entry, archives.Member):
+        offset, number, whole = entry.offset, entry.number, entry.whole
+    return row | {"offset": offset, "number": number, "whole": whole} | rejected("list", entry.reject)
 
 
 def _is_archive() -> Column:

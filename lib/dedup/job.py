@@ -298,10 +298,10 @@ def _judged(error: BaseException) -> tuple[int, str | None]:
 
 
 def _is_of_no_jvm(error: BaseException) -> bool:
-    """Tell whether an error is that the JVM has ended: it may not have been asked yet what another one says."""
+    """Tell whether an error is that the JVM has ended."""
     try:
         return isinstance(error, Py4JNetworkError) or _SHUT_DOWN in str(error)
-    except Exception:
+    except Exception:  # what py4j raises asks the JVM for its words only now, and finds that it has ended
         return True
 
 

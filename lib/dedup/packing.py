@@ -39,7 +39,7 @@ class Index:
 
     members: dict[str, Found] = field(default_factory=dict)  #: by name; none leads out of the archive
     reject: Reject | None = None  #: why something in it is not among the members
-    whole: bool = True  #: whether there are no names in it but those of the members
+    whole: bool = False  #: whether there are no names in it but those of the members
 
 
 def _tar(file: Headers) -> Iterator[tuple[str, Found]]:
@@ -179,7 +179,7 @@ def index(read_at: ReadAt, length: int, ahead: int, format: Format) -> Index:
         One of FORMATS.
     """
     if not length:
-        return Index(reject=Reject(Reason.EMPTY, "no bytes"), whole=False)
+        return Index(reject=Reject(Reason.EMPTY, "no bytes"))
     found = Index()
     again: list[str] = []
     try:
@@ -192,16 +192,17 @@ def index(read_at: ReadAt, length: int, ahead: int, format: Format) -> Index:
                 del found.members[shown]
             found.members[shown] = reject or checked(member, length)
     except Reject as reject:
-        found.reject, found.whole = reject, False
+        found.reject = reject
     except (UsageError, Outage):
         raise
     except Exception as error:  # bytes that contradict themselves make the readers raise almost anything
         found.reject = Reject(Reason.CORRUPT, printable(f"a broken archive: {error or type(error).__name__}"))
-        found.whole = False
+    else:
+        found.whole = True
     unpacked = sum(member.length for member in found.members.values() if isinstance(member, Packed))
     if unpacked > max(MAX_UNPACKED, MAX_GROWTH * length):
         detail = f"{length:,} bytes that unpack to {unpacked:,}, more than {MAX_GROWTH} times as many: nothing is read"
-        return Index(reject=Reject(Reason.TOO_LARGE, detail), whole=False)
+        return Index(reject=Reject(Reason.TOO_LARGE, detail))
     if again and found.reject is None:
         detail = f"{len(again):,} members have the name of a later one, which counts: {again[0]}"
         found.reject = Reject(Reason.CORRUPT, detail)

@@ -136,7 +136,7 @@ _PARQUET = {
     "views": _OF_VECTORS,
 }
 
-_ATTEMPTS = 5  # to read a small table before another run replaces it
+_ATTEMPTS = 5  # to read tables before another run replaces them
 _PAUSE = 0.5  # seconds between two looks at a part that somebody writes
 
 

@@ -223,6 +223,12 @@ def test_of_members_with_one_name_the_last_counts_and_it_is_said() -> None:
     }
 
 
+def test_more_members_than_a_worker_can_hold_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MAX_MEMBERS", 2)
+    assert unpacked(tar(TREE), ".tar") == {"": Reason.TOO_LARGE, "a.jpg": b"1", "a.txt": b"22"}
+    assert unpacked(zipped(TREE), ".zip") == {"": Reason.TOO_LARGE}  # its directory is read as one
+
+
 MEMBERS = """if True:
     import pathlib, sys
     from dedup import archives
@@ -235,12 +241,6 @@ MEMBERS = """if True:
     print(found.reject)
     print(memory("VmHWM") - before)
 """
-
-
-def test_more_members_than_a_worker_can_hold_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MAX_MEMBERS", 2)
-    assert unpacked(tar(TREE), ".tar") == {"": Reason.TOO_LARGE, "a.jpg": b"1", "a.txt": b"22"}
-    assert unpacked(zipped(TREE), ".zip") == {"": Reason.TOO_LARGE}  # its directory is read as one
 
 
 def test_a_directory_of_more_entries_than_members_may_be_takes_little_memory(tmp_path: Path, root: Path) -> None:
