@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from dedup import formats, storage, transactions
 from dedup.errors import Reject, UsageError
+from dedup.parts import numbered
 
 
 def read(location: str, name: str) -> bytes | None:
@@ -71,7 +72,7 @@ def _rows(location: str) -> DataFrame:
 def _append(location: str, name: str, content: bytearray | None) -> None:
     table = _table(location)
     row = transactions.session().createDataFrame([(name, content)], formats.CATALOG.notes)
-    formats.CATALOG.write(row, table, f"{formats.CATALOG.versions(table) + 1:06d}", (), {}, replace=False)
+    formats.CATALOG.write(row, table, numbered(formats.CATALOG.versions(table) + 1), (), {}, replace=False)
 
 
 def _table(location: str) -> str:

@@ -26,8 +26,22 @@ ALL = "-all"
 """The end of the name of a part that replaced all parts before it."""
 
 
-PART = re.compile(r"\d{6,}-\w+(-all)?")
+PART = re.compile(r"x*\d{6,}-\w+(-all)?")
 """What the name of a part looks like."""
+
+
+def numbered(number: int) -> str:
+    """Return a number as names of parts begin with it: as text they sort as the numbers do.
+
+    It has six digits; for each digit more, an x is put before them, which sorts after digits.
+    """
+    digits = f"{number:06d}"
+    return "x" * (len(digits) - 6) + digits
+
+
+def number_of(part: str) -> int:
+    """Return the number that the name of a part begins with."""
+    return int(part.partition("-")[0].lstrip("x"))
 
 
 class Format(Protocol):
@@ -104,7 +118,7 @@ class Parquet:
         return bool(self._parts(folder))
 
     def versions(self, folder: str) -> int:
-        return max((int(name[5:].partition("-")[0]) for name in self._all(folder)), default=0)
+        return max((number_of(name.removeprefix("part=")) for name in self._all(folder)), default=0)
 
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
         root = stores.spark_path(folder)

@@ -21,7 +21,7 @@ from pyspark.sql import types as T
 from dedup import claims, formats, storage
 from dedup.distances import METRICS
 from dedup.errors import Py4JError, UsageError
-from dedup.parts import ADDRESS, ALL
+from dedup.parts import ADDRESS, ALL, numbered
 
 _log = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ def replace(rows: DataFrame, location: str, table: str) -> str:
 
 def _write(rows: DataFrame, location: str, table: str, replace: bool) -> str:
     form, folder = formats.of(location), f"{location}/{table}"
-    part = f"{version(location, table) + 1:06d}-{uuid.uuid4().hex[:8]}{ALL if replace else ''}"
+    part = f"{numbered(version(location, table) + 1)}-{uuid.uuid4().hex[:8]}{ALL if replace else ''}"
     by, options = _PARTITIONED_BY.get(table, []), _PARQUET.get(table, {})
     form.write(rows.select(*SCHEMAS[table].names), folder, part, by, options, replace)
     return part

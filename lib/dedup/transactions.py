@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup import storage, stores
+from dedup.parts import number_of
 
 _ONLY_ADDED = {
     "skipChangeCommits": "true",  # of Delta
@@ -228,7 +229,7 @@ class Catalog(_Transacted):
         if not self.exists(folder):
             return 0
         last = session().table(_name(folder)).agg(F.max("part").alias("part")).collect()[0]["part"]
-        return int(last.partition("-")[0]) if last else _writes(session(), _name(folder))
+        return number_of(last) if last else _writes(session(), _name(folder))
 
     def read(self, spark: SparkSession, folder: str, columns: T.StructType) -> DataFrame:
         rows = now(spark, _name(folder))

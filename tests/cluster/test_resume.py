@@ -1,11 +1,17 @@
-"""Runs that are killed, with kill -9, and started again: what is durable stays, and nothing shows of it in the end."""
+"""Runs that are killed, with kill -9, and started again: what is durable stays, and nothing shows of it in the end.
+
+And what a reader sees of a run meanwhile.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import signal
 import subprocess
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pyarrow.dataset
@@ -68,6 +74,21 @@ def computed(said: str) -> int:
     found = re.search(r" 120 contents = (\d+) computed \+ \d+ known", said)
     assert found is not None
     return int(found[1])
+
+
+@contextmanager
+def standing_still(job: Job) -> Iterator[None]:
+    """Hold a job, as a machine does that has other things to do: it goes on after the `with`."""
+    held = both(job)
+    try:
+        for process in held:
+            os.kill(process, signal.SIGSTOP)
+        yield
+        assert job.poll() is None, job.communicate()
+    finally:
+        for process in held:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
 
 Extract = Callable[..., Job]
@@ -161,6 +182,43 @@ def test_an_extract_into_iceberg_that_is_killed_goes_on_from_its_last_snapshot(
     assert dict(rows()) == whole
     assert len(rows()) == begun + fresh
     assert computed(finished(start())) == 0
+
+
+TRANSACTIONS = {
+    "parquet": "part=*/_SUCCESS",
+    "delta": "_delta_log/*.json",
+    "iceberg": "metadata/v*.metadata.json",
+}
+"""What comes with each write to a table in a folder."""
+
+
+@pytest.mark.parametrize("form", TRANSACTIONS)
+def test_a_query_while_an_extract_is_at_work_sees_what_was_complete_before_it(
+    form: str, extract: Extract, submit: Submit, images: Path, model: Options, tmp_path: Path
+) -> None:
+    need(form)
+    features, report = tmp_path / "features", tmp_path / "report"
+
+    def written() -> set[Path]:
+        return {*(features / "features").glob(TRANSACTIONS[form])}
+
+    def asked_for(*words: str) -> set[str]:
+        """Ask for more results than there are contents; return those that are named."""
+        asked = str(next(images.glob("set 3/*.jpg")))
+        query = submit("query", "--features", str(features), "--query", asked, "--report", str(report), *words)
+        assert "An extract is at work on these features, or was stopped" in " ".join(finished(query).split())
+        rows = pyarrow.dataset.dataset([*map(str, report.glob("results/**/*.parquet"))]).to_table(["sha256"])
+        return set(rows["sha256"].to_pylist())
+
+    first = ("--images", f"{images}/set 0", "--features", str(features), *model, "--format", form)
+    assert " 30 contents = 30 computed" in finished(submit("extract", *first))
+    complete = {hashlib.sha256(path.read_bytes()).hexdigest() for path in images.glob("set 0/*")}
+    before = written()
+    job = extract(features, *ONE_CORE, after=("--format", form))
+    wait_for("a first round", lambda: written() - before or job.poll() is not None, 240)
+    with standing_still(job):
+        assert asked_for("--top", "200", "--format", form) == complete
+    assert " 120 contents = 90 computed + 30 known" in finished(job)
 
 
 def test_a_cluster_that_is_killed_and_started_again_makes_the_same_features(

@@ -79,6 +79,23 @@ def test_what_is_added_is_read_and_what_is_replaced_is_gone(spark: SparkSession,
     assert versions == sorted(set(versions)), "an emptied table is a newer one too"
 
 
+def test_the_millionth_part_comes_after_all_others(spark: SparkSession, location: str) -> None:
+    form, schema = formats.of(location), tables.SCHEMAS["rejects"]
+    if form is not formats.CATALOG and form is not formats.FORMATS["parquet"]:
+        pytest.skip("its parts have the numbers of its own log")
+
+    def row(reason: str) -> DataFrame:
+        return spark.createDataFrame([("/a", None, "read", reason, None)], schema)
+
+    form.write(row("first"), f"{location}/rejects", "999999-0123abcd", (), {}, replace=False)
+    for reason in ("second", "third"):
+        tables.append(row(reason), location, "rejects")
+    assert tables.version(location, "rejects") == 1_000_001
+    assert tables.latest(tables.read(spark, location, "rejects"), "path").collect()[0]["reason"] == "third"
+    tables.replace(row("last"), location, "rejects")
+    assert [each["reason"] for each in tables.read(spark, location, "rejects").collect()] == ["last"]
+
+
 def test_a_table_that_was_made_without_a_column_is_read_and_gets_it(
     spark: SparkSession, location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,8 @@
-"""What sessions lack, work does without."""
+"""Rounds: how much is under way at a time; and what sessions lack, work does without."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,6 +10,7 @@ import pytest
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from tests.samples import make_images
 
 from dedup import images, rounds
@@ -31,6 +33,23 @@ def test_where_nothing_can_be_persisted_it_is_computed_again(
     _refuse(monkeypatch, spark, "NOT_SUPPORTED_WITH_SERVERLESS")
     done = images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
     assert done == images.Ingested(files=4, read=3, kept=3, rejected=1, reasons={"missing": 1})
+
+
+def test_two_rounds_are_under_way_at_a_time(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "slots", lambda spark: 2)
+    todo = spark.range(8 * 150).select((F.col("id") % 8).cast("int").alias("bucket"))
+    under_way, most, seen = set[int](), [0], []
+
+    def work(rows: DataFrame, first: int, last: int) -> None:
+        under_way.add(first)
+        most.append(len(under_way))
+        time.sleep(0.2)  # others begin
+        seen.append((first, last, rows.count()))
+        under_way.remove(first)
+
+    assert rounds.run(todo, rounds.counted(todo), work, "count") == 8 * 150
+    assert sorted(seen) == [(bucket, bucket, 150) for bucket in range(8)]
+    assert max(most) == 2
 
 
 def test_another_error_of_persist_is_none_to_go_on_from(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,11 @@ def test_a_job_that_is_stopped_says_so(
         finally:
             raise RuntimeError("Cannot call methods on a stopped SparkContext")
 
-    assert ended(main) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored in their background
+    try:
+        assert ended(main) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     said = "stopped (what was done is kept: run it again)"
     assert (told(file)["outcome"], told(file)["error"]) == ("stopped", said)
     assert capsys.readouterr().err == f"error: {said}\n"

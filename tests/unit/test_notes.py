@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dedup import claims, formats, models, parts, state, storage, thresholds
@@ -220,6 +220,16 @@ def test_a_folder_that_looks_like_a_part_is_none(tmp_path: Path) -> None:
         (tmp_path / name / "_SUCCESS").touch()
     assert parts.Parquet()._parts(str(tmp_path)) == ["part=000002-0123abcd"]
     assert parts.Parquet().versions(str(tmp_path)) == 2
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**12))
+@example(999_999, 1_000_000)
+@example(9_999_999, 10_000_000)
+def test_parts_sort_by_their_numbers(one: int, other: int) -> None:
+    names = [f"{parts.numbered(number)}-0123abcd" for number in (one, other)]
+    assert (names[0] < names[1], names[0] == names[1]) == (one < other, one == other)
+    assert [parts.number_of(name) for name in names] == [one, other]
+    assert all(parts.PART.fullmatch(name) for name in names)
 
 
 def test_a_folder_with_other_things_in_it_can_have_tables_of_any_format(tmp_path: Path) -> None:
