@@ -150,6 +150,25 @@ def test_a_phone_need_not_scroll_sideways(name: str, request: pytest.FixtureRequ
     assert int(title[1]) <= int(title[2])
 
 
+def test_what_a_result_says_is_inside_of_its_card_at_any_width(tmp_path: Path) -> None:
+    said = row(1, "0" * 64, ["/lake/image.jpg"], 5, **dict.fromkeys(METRICS, 10))
+    said |= dict.fromkeys(METRICS, 0.000794) | {f"{metric}_margin": 1.0 for metric in METRICS}
+    report = Report("the title", {}, [], list(METRICS), [Answer("a query", None, [said] * 10)], {})
+    page = render(report).replace("&", "&amp;").replace('"', "&quot;")
+    script = (
+        "onload = () => { const frame = document.querySelector('iframe'), wide = [];"
+        "for (let width = 320; width <= 1600; width += 20) { frame.style.width = width + 'px';"
+        "  const cards = [...frames[0].document.querySelectorAll('.result')];"
+        "  if (cards.length != 10 || cards.some(card => card.scrollWidth > card.clientWidth)) wide.push(width) }"
+        "document.title = 'too wide at [' + wide + ']' }"
+    )
+    measure = tmp_path / "measure.html"
+    measure.write_text(f'<iframe style="height: 5000px" srcdoc="{page}"></iframe><script>{script}</script>')
+    title = re.search("<title>(too wide at .*)</title>", chromium(tmp_path, "--dump-dom", measure.as_uri()))
+    assert title is not None
+    assert title[1] == "too wide at []"
+
+
 def test_what_was_found_is_there_and_no_name_is_code(found: Path, tmp_path: Path) -> None:
     dom = chromium(tmp_path, "--dump-dom", found.as_uri())
     assert "<title>Duplicates</title>" in dom
