@@ -273,8 +273,8 @@ def run(main: Callable[[], object]) -> NoReturn:
     sys.exit(0)
 
 
-_SHUT_DOWN = "SparkContext was shut down"
-"""What Spark says of a job that was under way when its JVM was asked to end."""
+_SHUT_DOWN = r'SparkContext was shut down|the return value of "org\.apache\.spark\.Spark(Context|Env)\S*" is null'
+"""What Spark says of a job that was under way when its JVM was asked to end, or that found parts of it gone already."""
 
 _OUTCOMES = {BAD_USE: "bad use", STOPPED: "stopped"}
 
@@ -300,7 +300,7 @@ def _judged(error: BaseException) -> tuple[int, str | None]:
 def _is_of_no_jvm(error: BaseException) -> bool:
     """Tell whether an error is that the JVM has ended."""
     try:
-        return isinstance(error, Py4JNetworkError) or _SHUT_DOWN in str(error)
+        return isinstance(error, Py4JNetworkError) or re.search(_SHUT_DOWN, str(error)) is not None
     except Exception:  # what py4j raises asks the JVM for its words only now, and finds that it has ended
         return True
 

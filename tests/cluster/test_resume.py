@@ -82,7 +82,8 @@ def standing_still(job: Job) -> Iterator[None]:
     held = both(job)
     try:
         for process in held:
-            os.kill(process, signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # the JVM has short ones beside its workers
+                os.kill(process, signal.SIGSTOP)
         yield
         assert job.poll() is None, job.communicate()
     finally:

@@ -86,12 +86,28 @@ class Unasked(Exception):
         raise Py4JNetworkError("Answer from Java side is empty")
 
 
-def test_an_error_that_only_an_ended_jvm_could_tell_is_that_it_has_ended(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unasked(),
+        RuntimeError("Job 3 cancelled because SparkContext was shut down"),
+        RuntimeError(
+            '[STREAM_FAILED] Query terminated with exception: Cannot invoke "org.apache.spark.scheduler.DAGScheduler.'
+            'cleanupQueryJobs(long)" because the return value of "org.apache.spark.SparkContext.dagScheduler()" is null'
+        ),
+        RuntimeError(
+            'Cannot invoke "org.apache.spark.SparkEnv.blockManager()" because the return value of '
+            '"org.apache.spark.SparkEnv$.MODULE$.get()" is null'
+        ),
+    ],
+    ids=["unasked", "a job", "a stream", "a block"],
+)
+def test_an_error_of_a_jvm_that_has_ended_is_one_line(
+    error: Exception, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def fail() -> None:
         job._record = Record("test", str(tmp_path / "counted.json"))
-        raise Unasked
+        raise error
 
     with pytest.raises(SystemExit) as ended:
         job.run(fail)
