@@ -75,7 +75,7 @@ def _convolution(x: Any, kernel: Any) -> Any:
 
 
 def _whole(kernel: NDArray[np.float32], name: str) -> Any:
-    """Return a layer's kernel, outputs first, rounded to whole numbers, each multiplied by as much as it can bear.
+    """Return a layer's kernel, outputs first, in whole numbers, each output multiplied by as much as it can bear.
 
     They are int8 where the processor adds their products without loss; elsewhere the same numbers are given as float32,
     which is slower, and right. So they are in the first layer everywhere, a 170th of the work: of numbers that can be
