@@ -45,9 +45,12 @@ def network(flat: NDArray[np.float32], arithmetic: Arithmetic, threads: int) -> 
             bias = tensors[name, "bias"].reshape(1, -1, 1, 1)
             if arithmetic.ranges:
                 most = np.float32(next(ranges))
-                least, steps = (-most, 2 * _MOST) if name == "block1_conv1" else (np.float32(0), _STEPS)
+                signed = name == "block1_conv1"
+                least, steps = (-most, 2 * _MOST) if signed else (np.float32(0), _STEPS)
                 x = ov.fake_quantize(x, least, most, least, most, steps + 1)
-            x = _convolution(x, _whole(kernel, name) if arithmetic.ranges else ov.constant(kernel))
+                x = _convolution(x, _whole(kernel, signed))
+            else:
+                x = _convolution(x, ov.constant(kernel))
             x = ov.relu(ov.add(x, ov.constant(np.ascontiguousarray(bias))))
         x = ov.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
     channels_last = ov.transpose(x, np.array([0, 2, 3, 1]))
@@ -74,17 +77,17 @@ def _convolution(x: Any, kernel: Any) -> Any:
     return _openvino().opset13.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
 
 
-def _whole(kernel: NDArray[np.float32], name: str) -> Any:
-    """Return a layer's kernel, outputs first, in whole numbers, each output multiplied by as much as it can bear.
+def _whole(kernel: NDArray[np.float32], signed: bool) -> Any:
+    """Return a kernel, outputs first, rounded to whole numbers, each output multiplied by as much as it can bear.
 
     They are int8 where the processor adds their products without loss; elsewhere the same numbers are given as float32,
-    which is slower, and right. So they are in the first layer everywhere, a 170th of the work: of numbers that can be
-    negative, OpenVINO 2026.4.1 makes sums on a Zen 5 that are off where a kernel does not add up to nothing.
+    which is slower, and right. So they are everywhere if what they multiply can be negative, a 170th of all work: of
+    such, OpenVINO 2026.4.1 makes sums on a Zen 5 that are off where a kernel does not add up to nothing.
     """
     most = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True)
     scale = np.where(most > 0, most, 1).astype(np.float32) / np.float32(_MOST)
     whole = np.rint(kernel / scale)
-    if name == "block1_conv1" or _overflows():
+    if signed or _overflows():
         return _openvino().opset13.constant(whole * scale)
     return _multiplied(whole.astype(np.int8), scale)
 

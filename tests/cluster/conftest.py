@@ -90,11 +90,23 @@ def at_work(process: int) -> list[int]:
     return [one for daemon in daemons for one in started_by(daemon) if "/onnxruntime/" in maps(one)]
 
 
-def kill(*processes: int) -> None:
-    """Kill processes, as a machine does that has no memory left: they learn nothing of it."""
+def kill(*processes: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """Kill processes, as a machine does that has no memory left: they learn nothing of it. Some may have ended."""
     for process in processes:
         with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, by)
+
+
+_WRITTEN = {
+    "parquet": "part=*/_SUCCESS",
+    "delta": "_delta_log/*.json",
+    "iceberg": "metadata/v*.metadata.json",
+}
+
+
+def written(folder: Path, form: str) -> set[Path]:
+    """Return what comes with each write to a table; in Delta and Iceberg the first one makes it."""
+    return {*folder.glob(_WRITTEN[form])}
 
 
 def vectors(features: Path) -> dict[str, bytes]:
@@ -112,7 +124,7 @@ def vectors(features: Path) -> dict[str, bytes]:
 def in_delta(folder: Path) -> dict[str, bytes]:
     """Return the features of a Delta table by hash, as its log says."""
     files: set[str] = set()
-    for commit in sorted((folder / "_delta_log").glob("*.json")):
+    for commit in sorted(written(folder, "delta")):
         for line in commit.read_text().splitlines():
             action = json.loads(line)
             files |= {action["add"]["path"]} if "add" in action else set()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tests.cluster.conftest import Cluster, Once, Options, kill, on, started_by, vectors, wait_for
+from tests.cluster.conftest import Cluster, Once, Options, kill, on, started_by, vectors, wait_for, written
 from tests.cluster.test_jobs import Submit
 from tests.libraries import need
 from tests.samples import WEIGHTS, make_images, near_by
@@ -75,7 +75,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_manifest(
         *(*on(cluster), "--conf", "spark.sql.shuffle.partitions=3"),
         *("deduplicate", "--features", f"{copied}/features", "--output", f"{tmp_path}/out", "--csv"),
     )
-    wait_for("sketches", lambda: [*(tmp_path / "out/sketches").glob("part=*/_SUCCESS")] or job.poll(), 240)
+    wait_for("sketches", lambda: written(tmp_path / "out/sketches", "parquet") or job.poll(), 240)
     assert job.poll() is None, "there is work left when the worker dies"
     cluster.kill_worker()
     _, err = job.communicate(timeout=500)
@@ -141,10 +141,8 @@ def test_what_a_killed_run_has_seen_in_views_counts_and_the_next_ends_in_the_sam
     assert views == {("keep", ""): 120 - MIRRORED, ("drop", "mirrored"): MIRRORED}
 
     output = tmp_path / name
-    durable = {"delta": "views/_delta_log/*.json", "iceberg": "views/metadata/v*.metadata.json"}[name]
     job = start(output, "--format", name)
-    # The first one makes the table.
-    wait_for("a round of views", lambda: len([*output.glob(durable)]) > 1 or job.poll() is not None, 240)
+    wait_for("a round of views", lambda: len(written(output / "views", name)) > 1 or job.poll() is not None, 240)
     assert job.poll() is None, job.communicate()
     kill(job.pid, *started_by(job.pid))
     job.communicate(timeout=60)

@@ -6,12 +6,11 @@ And what a reader sees of a run meanwhile.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pyarrow.dataset
@@ -27,6 +26,7 @@ from tests.cluster.conftest import (
     started_by,
     vectors,
     wait_for,
+    written,
 )
 from tests.cluster.test_jobs import Submit
 from tests.libraries import need
@@ -81,15 +81,11 @@ def standing_still(job: Job) -> Iterator[None]:
     """Hold a job, as a machine does that has other things to do: it goes on after the `with`."""
     held = both(job)
     try:
-        for process in held:
-            with suppress(ProcessLookupError):  # the JVM has short ones beside its workers
-                os.kill(process, signal.SIGSTOP)
+        kill(*held, by=signal.SIGSTOP)
         yield
         assert job.poll() is None, job.communicate()
     finally:
-        for process in held:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
+        kill(*held, by=signal.SIGCONT)
 
 
 Extract = Callable[..., Job]
@@ -156,7 +152,7 @@ def test_an_extract_into_delta_that_is_killed_goes_on_from_its_last_transaction(
     def start() -> Job:
         return extract(tmp_path / "features", *ONE_CORE, after=("--format", "delta"))
 
-    killed(start(), both, lambda: len([*(made / "_delta_log").glob("*.json")]) > 1)  # the first one makes the table
+    killed(start(), both, lambda: len(written(made, "delta")) > 1)
     durable = in_delta(made)
     assert 0 < len(durable) < 120
     assert computed(finished(start())) == 120 - len(durable)
@@ -176,7 +172,7 @@ def test_an_extract_into_iceberg_that_is_killed_goes_on_from_its_last_snapshot(
         files = pyarrow.dataset.dataset(made / "data", format="parquet", exclude_invalid_files=True)
         return [(row["sha256"], row["features"]) for row in files.to_table(["sha256", "features"]).to_pylist()]
 
-    killed(start(), both, lambda: len([*(made / "metadata").glob("v*.metadata.json")]) > 1)  # the first makes the table
+    killed(start(), both, lambda: len(written(made, "iceberg")) > 1)
     begun = len(rows())
     fresh = computed(finished(start()))
     assert 0 < fresh < 120
@@ -185,23 +181,13 @@ def test_an_extract_into_iceberg_that_is_killed_goes_on_from_its_last_snapshot(
     assert computed(finished(start())) == 0
 
 
-TRANSACTIONS = {
-    "parquet": "part=*/_SUCCESS",
-    "delta": "_delta_log/*.json",
-    "iceberg": "metadata/v*.metadata.json",
-}
-"""What comes with each write to a table in a folder."""
-
-
-@pytest.mark.parametrize("form", TRANSACTIONS)
+@pytest.mark.parametrize("form", ["parquet", "delta", "iceberg"])
 def test_a_query_while_an_extract_is_at_work_sees_what_was_complete_before_it(
     form: str, extract: Extract, submit: Submit, images: Path, model: Options, tmp_path: Path
 ) -> None:
     need(form)
     features, report = tmp_path / "features", tmp_path / "report"
-
-    def written() -> set[Path]:
-        return {*(features / "features").glob(TRANSACTIONS[form])}
+    made = features / "features"
 
     def asked_for(*words: str) -> set[str]:
         """Ask for more results than there are contents; return those that are named."""
@@ -214,9 +200,9 @@ def test_a_query_while_an_extract_is_at_work_sees_what_was_complete_before_it(
     first = ("--images", f"{images}/set 0", "--features", str(features), *model, "--format", form)
     assert " 30 contents = 30 computed" in finished(submit("extract", *first))
     complete = {hashlib.sha256(path.read_bytes()).hexdigest() for path in images.glob("set 0/*")}
-    before = written()
+    before = written(made, form)
     job = extract(features, *ONE_CORE, after=("--format", form))
-    wait_for("a first round", lambda: written() - before or job.poll() is not None, 240)
+    wait_for("a first round", lambda: written(made, form) - before or job.poll() is not None, 240)
     with standing_still(job):
         assert asked_for("--top", "200", "--format", form) == complete
     assert " 120 contents = 90 computed + 30 known" in finished(job)

@@ -135,17 +135,25 @@ def test_pages_are_dark_where_that_is_wanted(name: str, request: pytest.FixtureR
     assert dark.max() > 200, "and the text is light"
 
 
+def measured(page: str, style: str, script: str, folder: Path) -> str:
+    """Return the title that a script gives when it has measured a page, which lies in a frame."""
+    measure = folder / "measure.html"
+    source = page.replace("&", "&amp;").replace('"', "&quot;")
+    frame = f'<iframe style="{style}" srcdoc="{source}"></iframe>'
+    measure.write_text(f"{frame}<script>onload = () => {{ {script} }}</script>", encoding="utf-8")
+    title = re.search("<title>(.*)</title>", chromium(folder, "--dump-dom", measure.as_uri()))
+    assert title is not None
+    return title[1]
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_phone_need_not_scroll_sideways(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    found = request.getfixturevalue(name)
-    measure = tmp_path / "measure.html"
     script = (
-        "onload = () => { const d = frames[0].document.documentElement;"
-        "document.title = 'width ' + d.scrollWidth + ' of ' + d.clientWidth }"
+        "const d = frames[0].document.documentElement;"
+        "document.title = 'width ' + d.scrollWidth + ' of ' + d.clientWidth"
     )
-    page = found.read_text(encoding="utf-8").replace("&", "&amp;").replace('"', "&quot;")
-    measure.write_text(f'<iframe style="width: 400px" srcdoc="{page}"></iframe><script>{script}</script>')
-    title = re.search("<title>width ([0-9]+) of ([0-9]+)</title>", chromium(tmp_path, "--dump-dom", measure.as_uri()))
+    page = request.getfixturevalue(name).read_text(encoding="utf-8")
+    title = re.fullmatch("width ([0-9]+) of ([0-9]+)", measured(page, "width: 400px", script, tmp_path))
     assert title is not None
     assert int(title[1]) <= int(title[2])
 
@@ -154,19 +162,14 @@ def test_what_a_result_says_is_inside_of_its_card_at_any_width(tmp_path: Path) -
     said = row(1, "0" * 64, ["/lake/image.jpg"], 5, **dict.fromkeys(METRICS, 10))
     said |= dict.fromkeys(METRICS, 0.000794) | {f"{metric}_margin": 1.0 for metric in METRICS}
     report = Report("the title", {}, [], list(METRICS), [Answer("a query", None, [said] * 10)], {})
-    page = render(report).replace("&", "&amp;").replace('"', "&quot;")
     script = (
-        "onload = () => { const frame = document.querySelector('iframe'), wide = [];"
+        "const frame = document.querySelector('iframe'), wide = [];"
         "for (let width = 320; width <= 1600; width += 20) { frame.style.width = width + 'px';"
         "  const cards = [...frames[0].document.querySelectorAll('.result')];"
         "  if (cards.length != 10 || cards.some(card => card.scrollWidth > card.clientWidth)) wide.push(width) }"
-        "document.title = 'too wide at [' + wide + ']' }"
+        "document.title = 'too wide at [' + wide + ']'"
     )
-    measure = tmp_path / "measure.html"
-    measure.write_text(f'<iframe style="height: 5000px" srcdoc="{page}"></iframe><script>{script}</script>')
-    title = re.search("<title>(too wide at .*)</title>", chromium(tmp_path, "--dump-dom", measure.as_uri()))
-    assert title is not None
-    assert title[1] == "too wide at []"
+    assert measured(render(report), "height: 5000px", script, tmp_path) == "too wide at []"
 
 
 def test_what_was_found_is_there_and_no_name_is_code(found: Path, tmp_path: Path) -> None:
