@@ -265,7 +265,7 @@ def _compute(
                 if not bad.isEmpty():
                     parts.append(tables.append(bad, location, "rejects"))
 
-        rounds.run(todo, counts, work, "extract")
+        rounds.run(todo, counts, work, "extract", at_once=1)
     return parts
 
 

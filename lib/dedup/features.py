@@ -281,7 +281,11 @@ def each_round(
             return
         source = Source(spark, table)
         with task(spark, model()) as sent:
-            rounds.run(todo, counts, lambda rows, first, last: work(source.contents(rows, first, last), sent), label)
+
+            def round_(rows: DataFrame, first: int, last: int) -> None:
+                work(source.contents(rows, first, last), sent)
+
+            rounds.run(todo, counts, round_, label, at_once=1)
 
 
 def files_of(files: DataFrame) -> DataFrame:

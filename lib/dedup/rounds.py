@@ -14,14 +14,13 @@ from pyspark.sql import functions as F
 from dedup import delivery, progress
 
 BUCKET_FILES = 512
-"""About how many files a bucket holds. A killed job computes a bucket a core again, and what it had of the next."""
+"""About how many files a bucket holds at most, and the most that a round has for each task: the unit of work."""
 
 LEAST_FILES = 64
 """The files of a round for each task, where there are so many: some seconds of work, more than a round costs."""
 
 _MOST_BUCKETS = 16384
 _TICK = 1.0  # seconds after which progress is shown again, whatever ends
-_IN_FLIGHT = 2  # the second round's tasks fill the cores that the first's last tasks leave idle
 
 
 def buckets(files: int) -> int:
@@ -85,18 +84,18 @@ def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]
     Returns
     -------
     list
-        First bucket, last bucket and rows of each round.
+        First bucket, last bucket and rows of each round: at most BUCKET_FILES for each slot, or one bucket.
 
     Examples
     --------
-    >>> plan([(0, 300), (2, 20), (3, 20), (7, 300)], slots=2)
-    [(0, 0, 300), (2, 7, 340)]
+    >>> plan([(0, 30), (2, 90), (3, 20), (7, 300)], slots=2)
+    [(0, 0, 30), (2, 3, 110), (7, 7, 300)]
     """
     total = sum(rows for _, rows in counts)
     size = min(max(total // 8, LEAST_FILES * slots), BUCKET_FILES * slots)
     found: list[tuple[int, int, int]] = []
     for bucket, rows in counts:
-        if found and found[-1][2] < size:
+        if found and found[-1][2] + rows <= size:
             first, _, before = found[-1]
             found[-1] = (first, bucket, before + rows)
         else:
@@ -116,6 +115,7 @@ def run(
     work: Callable[[DataFrame, int, int], None],
     label: str,
     unit: str = "images",
+    at_once: int = 2,
 ) -> int:
     """Do work on all rows, round by round, showing progress, and return how many rows there were.
 
@@ -131,6 +131,9 @@ def run(
         What is done, as progress and Spark's UI say.
     unit
         What its rows are.
+    at_once
+        How many rounds are under way at a time. Of two, the second's tasks fill the cores that the first's last ones
+        leave idle; of one, a kill costs less.
     """
     if not counts:
         return 0
@@ -143,7 +146,7 @@ def run(
             work(todo.where(F.col("bucket").between(first, last)), first, last)
 
     shown = progress.Progress(label, total, unit)
-    with closing(shown), ThreadPoolExecutor(_IN_FLIGHT) as pool:
+    with closing(shown), ThreadPoolExecutor(at_once) as pool:
         futures = {
             pool.submit(round_, number, first, last): rows for number, (first, last, rows) in enumerate(planned, 1)
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tests.samples import Lake, make_images
 
-from dedup import answers, extraction, features, formats, images, models, storage, tables
+from dedup import answers, extraction, features, formats, images, models, rounds, storage, tables
 from dedup.errors import UsageError
 from dedup.model import Model
 
@@ -227,6 +228,40 @@ def test_rows_of_a_run_that_was_replaced_are_dropped(
 
 def killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_run_that_is_stopped_loses_at_most_a_unit_of_work_a_core(
+    spark: SparkSession, lake: Lake, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "features")
+    monkeypatch.setattr(rounds, "LEAST_FILES", 1)
+    monkeypatch.setattr(rounds, "BUCKET_FILES", 1)
+    contents, append = features.Source.contents, tables.append
+    begun, written = list[int](), list[str]()
+
+    def noted(self: features.Source, rows: DataFrame, first: int, last: int) -> DataFrame:
+        begun.append(rows.count())
+        return contents(self, rows, first, last)
+
+    def stopped(rows: DataFrame, location: str, table: str) -> str:
+        if table == "features":
+            written.append(table)
+            if len(written) > 3:
+                rows.count()  # the network has computed it all
+                time.sleep(1)  # if others may begin, they do
+                killed()
+        return append(rows, location, table)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features.Source, "contents", noted)
+        patched.setattr(tables, "append", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            extraction.extract(spark, lake.table, out, model)
+    again = extraction.extract(spark, lake.table, out, model)
+    lost = sum(begun) - again.known
+    longest = images.inventory(spark, lake.table).groupBy("bucket").count().agg(F.max("count")).collect()[0][0]
+    assert 0 < lost <= max(rounds.slots(spark), longest)
+    assert 0 < again.known < again.contents
 
 
 @pytest.mark.parametrize("stopped", ["tidy", "drop"])  # before and after readers are sent to what was merged

@@ -35,7 +35,10 @@ def test_where_nothing_can_be_persisted_it_is_computed_again(
     assert done == images.Ingested(files=4, read=3, kept=3, rejected=1, reasons={"missing": 1})
 
 
-def test_two_rounds_are_under_way_at_a_time(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_as_many_rounds_as_wanted_are_under_way_at_a_time(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     monkeypatch.setattr(rounds, "slots", lambda spark: 2)
     todo = spark.range(8 * 150).select((F.col("id") % 8).cast("int").alias("bucket"))
     under_way, most, seen = set[int](), [0], []
@@ -47,9 +50,9 @@ def test_two_rounds_are_under_way_at_a_time(spark: SparkSession, monkeypatch: py
         seen.append((first, last, rows.count()))
         under_way.remove(first)
 
-    assert rounds.run(todo, rounds.counted(todo), work, "count") == 8 * 150
+    assert rounds.run(todo, rounds.counted(todo), work, "count", at_once=at_once) == 8 * 150
     assert sorted(seen) == [(bucket, bucket, 150) for bucket in range(8)]
-    assert max(most) == 2
+    assert max(most) == at_once
 
 
 def test_another_error_of_persist_is_none_to_go_on_from(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
