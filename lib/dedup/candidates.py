@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 
 from dedup import delivery, listing, rounds, stores, vectors
 from dedup.batches import batched, ddl
+from dedup.rounds import Round
 from dedup.sketches import Candidates, Doubles, Floats, Sketches, encode, products
 from dedup.views import LONGEST
 
@@ -267,12 +268,13 @@ def search(spark: SparkSession, todo: list[Task], limit: Doubles, folder: str, m
     given = delivery.shared(spark, todo)
     numbered = spark.range(len(todo)).select(F.col("id").cast("int").alias("bucket"))
 
-    def work(_: DataFrame, first: int, last: int) -> None:
-        chosen = spark.range(first, last + 1, 1, last + 1 - first)
-        found = chosen.mapInArrow(partial(_search, todo=given, limit=limit, most=most), ddl(_FOUND))
-        found.write.parquet(f"{stores.spark_path(folder)}/round={first}")
+    def work(_: DataFrame, chosen: Round) -> None:
+        numbers = spark.range(chosen.first, chosen.last + 1, 1, chosen.rows)
+        found = numbers.mapInArrow(partial(_search, todo=given, limit=limit, most=most), ddl(_FOUND))
+        found.write.parquet(f"{stores.spark_path(folder)}/round={chosen.first}")
 
     if todo:
-        rounds.run(numbered, [(number, 1) for number in range(len(todo))], work, "deduplicate: compare", "blocks")
+        counts = [(number, 1) for number in range(len(todo))]
+        rounds.run(numbered, counts, work, "deduplicate: compare", "blocks", at_once=2)
         return spark.read.parquet(stores.spark_path(folder)).select(*_FOUND)
     return spark.createDataFrame([], ddl(_FOUND))

@@ -19,6 +19,7 @@ from dedup.given import Given
 from dedup.images import Ingested
 from dedup.model import Model
 from dedup.models import Made
+from dedup.rounds import Round
 
 _SMALL = 8 * rounds.BUCKET_FILES
 """The rows that a part has at least which is not merged with others."""
@@ -256,8 +257,8 @@ def _compute(
     with features.task(spark, model) as task:
         listed.result()  # files are listed while weights travel; what that fails of is known before the network begins
 
-        def work(rows: DataFrame, first: int, last: int) -> None:
-            with rounds.held(features.describe(source.contents(rows, first, last), task)) as described:
+        def work(rows: DataFrame, chosen: Round) -> None:
+            with rounds.held(features.describe(source.contents(rows, chosen), task)) as described:
                 claim.require()
                 good = described.where("reason is null").withColumn("model", F.lit(model.id))
                 tables.append(good, location, "features")
@@ -265,7 +266,7 @@ def _compute(
                 if not bad.isEmpty():
                     parts.append(tables.append(bad, location, "rejects"))
 
-        rounds.run(todo, counts, work, "extract", at_once=1)
+        rounds.run(todo, counts, work, "extract")
     return parts
 
 

@@ -39,6 +39,7 @@ from dedup.model import Model
 from dedup.models import Made
 from dedup.onnx_model import Recipe
 from dedup.quiet import quiet
+from dedup.rounds import Round
 from dedup.views import VIEWS
 
 STAGES = ("fetch", "decode")
@@ -232,20 +233,20 @@ class Source:
     def _has_bytes(self) -> bool:
         return has_bytes(self._images)
 
-    def contents(self, rows: DataFrame, first: int, last: int) -> DataFrame:
-        """Return the rows of a round, of the buckets from `first` to `last`, with `content`, null where a path has it.
+    def contents(self, rows: DataFrame, chosen: Round) -> DataFrame:
+        """Return the rows of a round with `content`, null where a path has it.
 
         Parameters
         ----------
         rows
             Columns sha256, path, part, other and bucket, as `files_of` gives them, and any others.
-        first, last
-            The round's buckets.
+        chosen
+            The round.
         """
         if self._has_bytes:
             # The few paths of a round go to the bytes, never the bytes to the paths.
-            chosen = F.broadcast(rows.drop("sha256", "bucket"))
-            return self._images.where(F.col("bucket").between(first, last)).join(chosen, ["path", "part"])
+            wanted = F.broadcast(rows.drop("sha256", "bucket"))
+            return self._images.where(chosen.within).join(wanted, ["path", "part"])
         return rounds.spread(rows).withColumn("content", F.lit(None).cast("binary"))
 
 
@@ -281,11 +282,7 @@ def each_round(
             return
         source = Source(spark, table)
         with task(spark, model()) as sent:
-
-            def round_(rows: DataFrame, first: int, last: int) -> None:
-                work(source.contents(rows, first, last), sent)
-
-            rounds.run(todo, counts, round_, label, at_once=1)
+            rounds.run(todo, counts, lambda rows, chosen: work(source.contents(rows, chosen), sent), label)
 
 
 def files_of(files: DataFrame) -> DataFrame:

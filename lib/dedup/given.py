@@ -17,6 +17,7 @@ from pyspark.sql import types as T
 
 from dedup import formats, rounds, storage, stores, transactions
 from dedup.errors import Reason, Reject, UsageError
+from dedup.rounds import Round
 
 _KINDS = {"path": "string", "modificationTime": "timestamp", "length": "bigint", "content": "binary"}
 
@@ -70,7 +71,7 @@ class Given:
         detail = F.when(F.col("reason").isNotNull(), "the table has no such bytes as it tells of")
         return found.withColumn("stage", stage).withColumn("detail", detail)
 
-    def contents(self, rows: DataFrame, first: int, last: int) -> DataFrame:
+    def contents(self, rows: DataFrame, chosen: Round) -> DataFrame:
         """Return the rows of a round of an extract with their bytes: see `features.Source`."""
         return self._with_bytes(rows.join(self._newest, "path"))
 

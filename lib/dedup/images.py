@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from dedup import claims, delivery, files, formats, notes, progress, rounds, storage, stores, tables
 from dedup.claims import Claim
 from dedup.errors import UsageError
+from dedup.rounds import Round
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,13 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
             notes.write(table, _UNFINISHED, b"")
             parts = _reject(found, table)
 
-            def work(rows: DataFrame, first: int, last: int) -> None:
+            def work(rows: DataFrame, _: Round) -> None:
                 with rounds.held(source.read(rows, keep_bytes)) as read:
                     claim.require()
                     tables.append(read.where("reason is null"), table, "images")
                     parts.extend(_reject(read, table))
 
-            count = rounds.run(todo, counts, work, "ingest")
+            count = rounds.run(todo, counts, work, "ingest", at_once=2)
             claim.require()
             if changes["gone"]:
                 tables.append(_forgotten(gone), table, "images")

@@ -1,20 +1,22 @@
-"""Long work in rounds of whole buckets: what is done is durable, and what is being done is shown."""
+"""Long work in rounds: what is done is durable, and what is being done is shown."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from dedup import delivery, progress
 
 BUCKET_FILES = 512
-"""About how many files a bucket holds at most, and the most that a round has for each task: the unit of work."""
+"""About how many files of a run a bucket holds, and the most rows that a round has for each task: the unit of work."""
 
 LEAST_FILES = 64
 """The files of a round for each task, where there are so many: some seconds of work, more than a round costs."""
@@ -71,7 +73,28 @@ def spread(rows: DataFrame) -> DataFrame:
     return rows.repartitionByRange(slots(rows.sparkSession), "bucket", "path").sortWithinPartitions("bucket", "path")
 
 
-def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]]:
+@dataclass(frozen=True)
+class Round:
+    """Rows to do work on together: those of consecutive buckets, or of one bucket a range of paths."""
+
+    first: int  #: bucket
+    last: int  #: bucket
+    rows: int  #: how many there are
+    start: str | None = None  #: the first path of a range
+    end: str | None = None  #: the first path after a range; None where the bucket ends
+
+    @property
+    def within(self) -> Column:
+        """Whether a row is of this round. Of files sorted by path, Parquet reads those row groups only that may be."""
+        chosen = F.col("bucket").between(self.first, self.last)
+        if self.start is not None:
+            chosen &= F.col("path") >= self.start
+        if self.end is not None:
+            chosen &= F.col("path") < self.end
+        return chosen
+
+
+def plan(counts: list[tuple[int, int]], slots: int) -> list[Round]:
     """Group consecutive buckets into rounds: long enough to keep all slots busy, short enough to see it go on.
 
     Parameters
@@ -84,23 +107,37 @@ def plan(counts: list[tuple[int, int]], slots: int) -> list[tuple[int, int, int]
     Returns
     -------
     list
-        First bucket, last bucket and rows of each round: at most BUCKET_FILES for each slot, or one bucket.
+        Rounds with at most BUCKET_FILES rows for each slot, or one bucket.
 
     Examples
     --------
-    >>> plan([(0, 30), (2, 90), (3, 20), (7, 300)], slots=2)
-    [(0, 0, 30), (2, 3, 110), (7, 7, 300)]
+    >>> [(found.first, found.last, found.rows) for found in plan([(0, 90), (2, 20), (3, 20), (7, 500)], slots=2)]
+    [(0, 3, 130), (7, 7, 500)]
     """
-    total = sum(rows for _, rows in counts)
-    size = min(max(total // 8, LEAST_FILES * slots), BUCKET_FILES * slots)
-    found: list[tuple[int, int, int]] = []
+    total, most = sum(rows for _, rows in counts), BUCKET_FILES * slots
+    wanted = min(max(total // 8, LEAST_FILES * slots), most)
+    found: list[Round] = []
     for bucket, rows in counts:
-        if found and found[-1][2] + rows <= size:
-            first, _, before = found[-1]
-            found[-1] = (first, bucket, before + rows)
+        if found and found[-1].rows < wanted and found[-1].rows + rows <= most:
+            found[-1] = Round(found[-1].first, bucket, found[-1].rows + rows)
         else:
-            found.append((bucket, bucket, rows))
+            found.append(Round(bucket, bucket, rows))
     return found
+
+
+def _cut(todo: DataFrame, planned: list[Round], most: int) -> list[Round]:
+    """Cut those rounds by paths that have too many rows, of one bucket: later runs and archives add to a bucket."""
+    long = [found.first for found in planned if found.rows > most]
+    if not long:
+        return planned
+    place = F.row_number().over(Window.partitionBy("bucket").orderBy("path")) - 1
+    placed = todo.where(F.col("bucket").isin(long)).select("bucket", "path", F.floor(place / most).alias("piece"))
+    pieces = placed.groupBy("bucket", "piece").agg(F.min("path").alias("start"), F.count("*").alias("rows"))
+    end = F.lead("start").over(Window.partitionBy("bucket").orderBy("piece")).alias("end")
+    cut: dict[int, list[Round]] = {bucket: [] for bucket in long}
+    for bucket, *piece in pieces.select("bucket", "rows", "start", end).orderBy("bucket", "piece").collect():
+        cut[bucket].append(Round(bucket, bucket, *piece))
+    return [piece for found in planned for piece in cut.get(found.first, [found])]
 
 
 def counted(todo: DataFrame) -> list[tuple[int, int]]:
@@ -112,52 +149,51 @@ def counted(todo: DataFrame) -> list[tuple[int, int]]:
 def run(
     todo: DataFrame,
     counts: list[tuple[int, int]],
-    work: Callable[[DataFrame, int, int], None],
+    work: Callable[[DataFrame, Round], None],
     label: str,
     unit: str = "images",
-    at_once: int = 2,
+    at_once: int = 1,
 ) -> int:
     """Do work on all rows, round by round, showing progress, and return how many rows there were.
 
     Parameters
     ----------
     todo
-        Rows with a column `bucket`; read several times, so persist it.
+        Rows with columns `bucket` and, unless each bucket is one row, `path`; read several times, so persist it.
     counts
         What `counted` says of them.
     work
-        Called with the rows of a round, its first and its last bucket. Makes its outcome durable.
+        Called with the rows of a round, and the round. Makes its outcome durable.
     label
         What is done, as progress and Spark's UI say.
     unit
         What its rows are.
     at_once
-        How many rounds are under way at a time. Of two, the second's tasks fill the cores that the first's last ones
-        leave idle; of one, a kill costs less.
+        How many rounds are under way at a time: what a kill costs. Two are faster where rounds are short, or their
+        tasks unequal.
     """
     if not counts:
         return 0
     spark = todo.sparkSession
     total = sum(rows for _, rows in counts)
-    planned = plan(counts, slots(spark))
+    tasks = slots(spark)
+    planned = _cut(todo, plan(counts, tasks), BUCKET_FILES * tasks)
+    waiting = deque(enumerate(planned, 1))
+    under_way: dict[Future[None], int] = {}
 
-    def round_(number: int, first: int, last: int) -> None:  # in a thread of its own, which has its own description
-        with delivery.described(spark, f"{label}: round {number} of {len(planned)}, buckets {first} to {last}"):
-            work(todo.where(F.col("bucket").between(first, last)), first, last)
+    def do(number: int, chosen: Round) -> None:  # in a thread of its own, which has its own description
+        buckets = f"buckets {chosen.first} to {chosen.last}"
+        with delivery.described(spark, f"{label}: round {number} of {len(planned)}, {buckets}"):
+            work(todo.where(chosen.within), chosen)
 
     shown = progress.Progress(label, total, unit)
-    with closing(shown), ThreadPoolExecutor(at_once) as pool:
-        futures = {
-            pool.submit(round_, number, first, last): rows for number, (first, last, rows) in enumerate(planned, 1)
-        }
-        pending: set[Future[None]] = set(futures)
-        try:
-            while pending:
-                ended, pending = wait(pending, _TICK, FIRST_COMPLETED)
-                for future in ended:
-                    future.result()
-                shown.add(sum(futures[future] for future in ended))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # what is in flight ends; the rest does not begin
-            raise
+    with closing(shown), ThreadPoolExecutor(at_once) as pool:  # when one fails, what is under way ends, and none begins
+        while waiting or under_way:
+            while waiting and len(under_way) < at_once:
+                number, chosen = waiting.popleft()
+                under_way[pool.submit(do, number, chosen)] = chosen.rows
+            ended, _ = wait(under_way, _TICK, FIRST_COMPLETED)
+            for future in ended:
+                future.result()
+            shown.add(sum(under_way.pop(future) for future in ended))
     return total

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from tests.samples import make_images
 
 from dedup import images, rounds
+from dedup.rounds import Round
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, spark: SparkSession, reason: str) -> None:
@@ -43,16 +44,53 @@ def test_as_many_rounds_as_wanted_are_under_way_at_a_time(
     todo = spark.range(8 * 150).select((F.col("id") % 8).cast("int").alias("bucket"))
     under_way, most, seen = set[int](), [0], []
 
-    def work(rows: DataFrame, first: int, last: int) -> None:
-        under_way.add(first)
+    def work(rows: DataFrame, chosen: Round) -> None:
+        under_way.add(chosen.first)
         most.append(len(under_way))
         time.sleep(0.2)  # others begin
-        seen.append((first, last, rows.count()))
-        under_way.remove(first)
+        seen.append((chosen.first, chosen.last, rows.count()))
+        under_way.remove(chosen.first)
 
     assert rounds.run(todo, rounds.counted(todo), work, "count", at_once=at_once) == 8 * 150
     assert sorted(seen) == [(bucket, bucket, 150) for bucket in range(8)]
     assert max(most) == at_once
+
+
+def test_a_bucket_that_is_too_long_is_done_in_rounds_of_paths(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "slots", lambda spark: 2)
+    monkeypatch.setattr(rounds, "BUCKET_FILES", 5)
+    monkeypatch.setattr(rounds, "LEAST_FILES", 1)
+    lengths = {0: 3, 1: 23, 2: 10, 5: 11}
+    paths = {bucket: [f"{7 * i % 97:02d} \u00fc'%.jpg" for i in range(length)] for bucket, length in lengths.items()}
+    every = [(bucket, path) for bucket in paths for path in paths[bucket]]
+    todo = spark.createDataFrame(every, "bucket int, path string").repartition(3)
+    done = []
+
+    def work(rows: DataFrame, chosen: Round) -> None:
+        found = sorted((row["bucket"], row["path"]) for row in rows.collect())
+        assert len(found) == chosen.rows <= 10
+        done.append(found)
+
+    assert rounds.run(todo, rounds.counted(todo), work, "count") == len(every)
+    assert [len(found) for found in done] == [3, 10, 10, 3, 10, 10, 1]
+    assert [row for found in done for row in found] == sorted(every)
+
+
+def test_when_a_round_fails_none_begins(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "slots", lambda spark: 1)
+    todo = spark.range(4 * 70).select((F.col("id") % 4).cast("int").alias("bucket"))
+    begun = []
+
+    def work(_: DataFrame, chosen: Round) -> None:
+        begun.append(chosen.first)
+        if chosen.first == 1:
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        rounds.run(todo, rounds.counted(todo), work, "count")
+    assert begun == [0, 1]
 
 
 def test_another_error_of_persist_is_none_to_go_on_from(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
