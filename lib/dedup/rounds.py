@@ -16,12 +16,13 @@ from pyspark.sql import functions as F
 from dedup import delivery, progress
 
 BUCKET_FILES = 512
-"""About how many files of a run a bucket holds, and the most rows that a round has for each task: the unit of work."""
+"""About how many files of a run a bucket holds, and rows a round has at most for each task: the unit of work."""
 
 LEAST_FILES = 64
 """The files of a round for each task, where there are so many: some seconds of work, more than a round costs."""
 
 _MOST_BUCKETS = 16384
+_BY_CHANCE = 1.25  # how many times as long as it should be a bucket of one run may get, as files are spread by hashes
 _TICK = 1.0  # seconds after which progress is shown again, whatever ends
 
 
@@ -125,19 +126,22 @@ def plan(counts: list[tuple[int, int]], slots: int) -> list[Round]:
     return found
 
 
-def _cut(todo: DataFrame, planned: list[Round], most: int) -> list[Round]:
-    """Cut those rounds by paths that have too many rows, of one bucket: later runs and archives add to a bucket."""
-    long = [found.first for found in planned if found.rows > most]
+def _cut(todo: DataFrame, planned: list[Round], slots: int) -> list[Round]:
+    """Cut rounds that are far too long, of one bucket, by paths: many runs and archives may have added to a bucket."""
+    most = BUCKET_FILES * slots
+    long = [found.first for found in planned if found.rows > _BY_CHANCE * most]
     if not long:
         return planned
-    place = F.row_number().over(Window.partitionBy("bucket").orderBy("path")) - 1
-    placed = todo.where(F.col("bucket").isin(long)).select("bucket", "path", F.floor(place / most).alias("piece"))
+    bucket = Window.partitionBy("bucket")
+    rows, place = F.count("*").over(bucket), F.row_number().over(bucket.orderBy("path")) - 1
+    piece = F.floor(place * F.ceil(rows / most) / rows).alias("piece")  # they are equally long
+    placed = todo.where(F.col("bucket").isin(long)).select("bucket", "path", piece)
     pieces = placed.groupBy("bucket", "piece").agg(F.min("path").alias("start"), F.count("*").alias("rows"))
-    end = F.lead("start").over(Window.partitionBy("bucket").orderBy("piece")).alias("end")
+    end = F.lead("start").over(bucket.orderBy("piece")).alias("end")
     cut: dict[int, list[Round]] = {bucket: [] for bucket in long}
-    for bucket, *piece in pieces.select("bucket", "rows", "start", end).orderBy("bucket", "piece").collect():
-        cut[bucket].append(Round(bucket, bucket, *piece))
-    return [piece for found in planned for piece in cut.get(found.first, [found])]
+    for row in pieces.select("*", end).orderBy("bucket", "piece").collect():
+        cut[row["bucket"]].append(Round(row["bucket"], row["bucket"], row["rows"], row["start"], row["end"]))
+    return [one for found in planned for one in cut.get(found.first, [found])]
 
 
 def counted(todo: DataFrame) -> list[tuple[int, int]]:
@@ -177,7 +181,7 @@ def run(
     spark = todo.sparkSession
     total = sum(rows for _, rows in counts)
     tasks = slots(spark)
-    planned = _cut(todo, plan(counts, tasks), BUCKET_FILES * tasks)
+    planned = _cut(todo, plan(counts, tasks), tasks)
     waiting = deque(enumerate(planned, 1))
     under_way: dict[Future[None], int] = {}
 

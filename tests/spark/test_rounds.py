@@ -62,7 +62,7 @@ def test_a_bucket_that_is_too_long_is_done_in_rounds_of_paths(
     monkeypatch.setattr(rounds, "slots", lambda spark: 2)
     monkeypatch.setattr(rounds, "BUCKET_FILES", 5)
     monkeypatch.setattr(rounds, "LEAST_FILES", 1)
-    lengths = {0: 3, 1: 23, 2: 10, 5: 11}
+    lengths = {0: 3, 1: 23, 2: 12, 5: 13}
     paths = {bucket: [f"{7 * i % 97:02d} \u00fc'%.jpg" for i in range(length)] for bucket, length in lengths.items()}
     every = [(bucket, path) for bucket in paths for path in paths[bucket]]
     todo = spark.createDataFrame(every, "bucket int, path string").repartition(3)
@@ -70,11 +70,11 @@ def test_a_bucket_that_is_too_long_is_done_in_rounds_of_paths(
 
     def work(rows: DataFrame, chosen: Round) -> None:
         found = sorted((row["bucket"], row["path"]) for row in rows.collect())
-        assert len(found) == chosen.rows <= 10
+        assert len(found) == chosen.rows
         done.append(found)
 
     assert rounds.run(todo, rounds.counted(todo), work, "count") == len(every)
-    assert [len(found) for found in done] == [3, 10, 10, 3, 10, 10, 1]
+    assert [len(found) for found in done] == [3, 8, 8, 7, 12, 7, 6]
     assert [row for found in done for row in found] == sorted(every)
 
 
