@@ -275,6 +275,6 @@ def search(spark: SparkSession, todo: list[Task], limit: Doubles, folder: str, m
 
     if todo:
         counts = [(number, 1) for number in range(len(todo))]
-        rounds.run(numbered, counts, work, "deduplicate: compare", "blocks", at_once=2)
+        rounds.run(numbered, counts, work, "deduplicate: compare", "blocks", at_once=2, most=2 * rounds.BUCKET_FILES)
         return spark.read.parquet(stores.spark_path(folder)).select(*_FOUND)
     return spark.createDataFrame([], ddl(_FOUND))

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from dedup import delivery, progress
 
 BUCKET_FILES = 512
-"""About how many files of a run a bucket holds, and rows a round has at most for each task: the unit of work."""
+"""About how many files of a run a bucket holds at most, and images that `extract` has under way for each core."""
 
 LEAST_FILES = 64
 """The files of a round for each task, where there are so many: some seconds of work, more than a round costs."""
@@ -95,7 +95,7 @@ class Round:
         return chosen
 
 
-def plan(counts: list[tuple[int, int]], slots: int) -> list[Round]:
+def plan(counts: list[tuple[int, int]], slots: int, size: int) -> list[Round]:
     """Group consecutive buckets into rounds: long enough to keep all slots busy, short enough to see it go on.
 
     Parameters
@@ -104,18 +104,16 @@ def plan(counts: list[tuple[int, int]], slots: int) -> list[Round]:
         Bucket and number of rows in it, by bucket.
     slots
         How many tasks run at a time.
-
-    Returns
-    -------
-    list
-        Rounds with at most BUCKET_FILES rows for each slot, or one bucket.
+    size
+        How many rows for each slot a round has at most, if it has more than one bucket.
 
     Examples
     --------
-    >>> [(found.first, found.last, found.rows) for found in plan([(0, 90), (2, 20), (3, 20), (7, 500)], slots=2)]
+    >>> found = plan([(0, 90), (2, 20), (3, 20), (7, 500)], slots=2, size=128)
+    >>> [(one.first, one.last, one.rows) for one in found]
     [(0, 3, 130), (7, 7, 500)]
     """
-    total, most = sum(rows for _, rows in counts), BUCKET_FILES * slots
+    total, most = sum(rows for _, rows in counts), size * slots
     wanted = min(max(total // 8, LEAST_FILES * slots), most)
     found: list[Round] = []
     for bucket, rows in counts:
@@ -126,15 +124,14 @@ def plan(counts: list[tuple[int, int]], slots: int) -> list[Round]:
     return found
 
 
-def _cut(todo: DataFrame, planned: list[Round], slots: int) -> list[Round]:
-    """Cut rounds that are far too long, of one bucket, by paths: many runs and archives may have added to a bucket."""
-    most = BUCKET_FILES * slots
+def _cut(todo: DataFrame, planned: list[Round], most: int, size: int) -> list[Round]:
+    """Cut rounds with far more than `most` rows, of one bucket that many runs or archives have added to, by paths."""
     long = [found.first for found in planned if found.rows > _BY_CHANCE * most]
     if not long:
         return planned
     bucket = Window.partitionBy("bucket")
     rows, place = F.count("*").over(bucket), F.row_number().over(bucket.orderBy("path")) - 1
-    piece = F.floor(place * F.ceil(rows / most) / rows).alias("piece")  # they are equally long
+    piece = F.floor(place * F.ceil(rows / size) / rows).alias("piece")  # they are equally long
     placed = todo.where(F.col("bucket").isin(long)).select("bucket", "path", piece)
     pieces = placed.groupBy("bucket", "piece").agg(F.min("path").alias("start"), F.count("*").alias("rows"))
     end = F.lead("start").over(bucket.orderBy("piece")).alias("end")
@@ -156,7 +153,8 @@ def run(
     work: Callable[[DataFrame, Round], None],
     label: str,
     unit: str = "images",
-    at_once: int = 1,
+    at_once: int = 4,
+    most: int = BUCKET_FILES,
 ) -> int:
     """Do work on all rows, round by round, showing progress, and return how many rows there were.
 
@@ -173,15 +171,18 @@ def run(
     unit
         What its rows are.
     at_once
-        How many rounds are under way at a time: what a kill costs. Two are faster where rounds are short, or their
-        tasks unequal.
+        How many rounds are under way at a time, so that the cores that one leaves idle at its end have work.
+    most
+        How many rows for each task that runs at a time are under way: what a kill costs at most. It may be a bucket
+        that is a little longer.
     """
     if not counts:
         return 0
     spark = todo.sparkSession
     total = sum(rows for _, rows in counts)
     tasks = slots(spark)
-    planned = _cut(todo, plan(counts, tasks), tasks)
+    size = most // at_once
+    planned = _cut(todo, plan(counts, tasks, size), most * tasks, size * tasks)
     waiting = deque(enumerate(planned, 1))
     under_way: dict[Future[None], int] = {}
 
@@ -194,7 +195,10 @@ def run(
     with closing(shown), ThreadPoolExecutor(at_once) as pool:  # when one fails, what is under way ends, and none begins
         while waiting or under_way:
             while waiting and len(under_way) < at_once:
-                number, chosen = waiting.popleft()
+                number, chosen = waiting[0]
+                if under_way and sum(under_way.values()) + chosen.rows > most * tasks:
+                    break
+                waiting.popleft()
                 under_way[pool.submit(do, number, chosen)] = chosen.rows
             ended, _ = wait(under_way, _TICK, FIRST_COMPLETED)
             for future in ended:

@@ -123,12 +123,12 @@ _OF_VECTORS = {
 }
 
 # Image bytes do not compress, a dictionary of them or of vectors is waste, and a row group is held in memory whole:
-# rows of megabytes are counted often, so that it stays near 32 MiB.
+# rows of megabytes are counted often, so that it stays near 8 MiB. Spark divides a file among tasks by row groups.
 _PARQUET = {
     "images": {
         "compression": "none",
         "parquet.enable.dictionary#content": "false",
-        "parquet.block.size": str(32 << 20),
+        "parquet.block.size": str(8 << 20),
         "parquet.page.size.row.check.min": "4",
         "parquet.page.size.row.check.max": "8",
     },

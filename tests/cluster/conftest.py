@@ -255,7 +255,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 @pytest.fixture(scope="session")
 def images(once: Once) -> Path:
-    """Return a folder of 120 images: one round of work for two cores, two or three for one."""
+    """Return a folder of 120 images: one round of work for two cores, two for one."""
     return once("images", partial(make_images, count=120))
 
 

@@ -124,7 +124,7 @@ def test_what_a_killed_run_has_seen_in_views_counts_and_the_next_ends_in_the_sam
 
     def start(output: Path, *options: str) -> subprocess.Popen[str]:
         within = ("--thresholds", f"{mirrored}/thresholds.json", "--views", "2", "--csv")
-        # One core makes two rounds or three.
+        # One core makes two rounds.
         on_one = ("--master", "local[1]", "deduplicate", "--features", f"{mirrored}/features")
         return submit(*on_one, "--output", str(output), *within, *options)
 

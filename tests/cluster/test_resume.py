@@ -102,7 +102,7 @@ def extract(submit: Submit, model: Options, local: Path) -> Extract:
 
 
 ONE_CORE = ("--master", "local[1,2]")
-"""One core makes two rounds or three of 120 images; it tries a task once more."""
+"""One core makes two rounds of 120 images; it tries a task once more."""
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from tests.samples import make_images
@@ -37,6 +38,23 @@ def test_the_table_is_partitioned_by_bucket(spark: SparkSession, tmp_path: Path)
     make_images(tmp_path / "in", 12)
     images.ingest(spark, str(tmp_path / "in"), str(tmp_path / "table"))
     assert len(list((tmp_path / "table" / "images").glob("part=*/bucket=*"))) > 1
+
+
+def test_a_bucket_of_many_bytes_can_be_read_by_several_tasks(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "buckets", lambda files: 1)
+    source = tmp_path / "in"
+    source.mkdir()
+    for number in range(16):
+        (source / f"{number}.jpg").write_bytes(os.urandom(3 << 20))
+    images.ingest(spark, str(source), str(tmp_path / "table"))
+    described = [
+        pyarrow.parquet.ParquetFile(file).metadata for file in (tmp_path / "table" / "images").rglob("*.parquet")
+    ]
+    lengths = [file.row_group(i).total_byte_size for file in described for i in range(file.num_row_groups)]
+    assert sum(lengths) > 48 << 20
+    assert max(lengths) < 16 << 20
 
 
 def test_a_second_run_reads_nothing(spark: SparkSession, tmp_path: Path) -> None:

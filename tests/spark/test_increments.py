@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -231,13 +232,14 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_run_that_is_stopped_loses_one_round(
+def test_a_run_that_is_stopped_loses_at_most_a_bucket_a_core(
     spark: SparkSession, lake: Lake, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = str(tmp_path / "features")
     monkeypatch.setattr(rounds, "slots", lambda spark: 2)
     monkeypatch.setattr(rounds, "LEAST_FILES", 1)
-    monkeypatch.setattr(rounds, "BUCKET_FILES", 1)
+    monkeypatch.setattr(rounds, "_BY_CHANCE", 1)
+    run = partial(rounds.run, most=4)
     contents, append = features.Source.contents, tables.append
     sizes = []
 
@@ -246,20 +248,21 @@ def test_a_run_that_is_stopped_loses_one_round(
         return contents(self, rows, chosen)
 
     def stopped(rows: DataFrame, location: str, table: str) -> str:
-        if table == "features" and len(sizes) > 3:
+        if table == "features" and len(sizes) > 4:
             rows.count()  # the network has computed it all
             time.sleep(1)  # if others may begin, they do
             killed()
         return append(rows, location, table)
 
     with monkeypatch.context() as patched:
+        patched.setattr(rounds, "run", run)
         patched.setattr(features.Source, "contents", noted)
         patched.setattr(tables, "append", stopped)
         with pytest.raises(KeyboardInterrupt):
             extraction.extract(spark, lake.table, out, model)
-    assert len(sizes) == 4
-    assert max(sizes) <= 2
-    assert extraction.extract(spark, lake.table, out, model).known == sum(sizes[:3])
+    known = extraction.extract(spark, lake.table, out, model).known
+    assert known > 0
+    assert 0 < sum(sizes) - known <= 8, "that it has begun, and did not write"
 
 
 @pytest.mark.parametrize("stopped", ["tidy", "drop"])  # before and after readers are sent to what was merged

@@ -51,18 +51,34 @@ def test_as_many_rounds_as_wanted_are_under_way_at_a_time(
         seen.append((chosen.first, chosen.last, rows.count()))
         under_way.remove(chosen.first)
 
-    assert rounds.run(todo, rounds.counted(todo), work, "count", at_once=at_once) == 8 * 150
+    assert rounds.run(todo, rounds.counted(todo), work, "count", at_once=at_once, most=128 * at_once) == 8 * 150
     assert sorted(seen) == [(bucket, bucket, 150) for bucket in range(8)]
     assert max(most) == at_once
+
+
+def test_no_more_rows_are_under_way_than_may_be(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "slots", lambda spark: 2)
+    lengths = [150, 500, 90, 400, 700, 80]
+    todo = spark.createDataFrame([(i,) for i, length in enumerate(lengths) for _ in range(length)], "bucket int")
+    under_way, seen = list[int](), set[tuple[int, ...]]()
+
+    def work(_: DataFrame, chosen: Round) -> None:
+        under_way.append(chosen.rows)
+        seen.add(tuple(sorted(under_way)))
+        time.sleep(0.3)  # others begin
+        under_way.remove(chosen.rows)
+
+    assert rounds.run(todo, rounds.counted(todo), work, "count", at_once=3, most=300) == sum(lengths)
+    assert all(sum(together) <= 600 for together in seen if together != (700,))
+    assert {(150,), (90, 500), (700,)} <= seen
 
 
 def test_a_bucket_that_is_too_long_is_done_in_rounds_of_paths(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounds, "slots", lambda spark: 2)
-    monkeypatch.setattr(rounds, "BUCKET_FILES", 5)
     monkeypatch.setattr(rounds, "LEAST_FILES", 1)
-    lengths = {0: 3, 1: 23, 2: 12, 5: 13}
+    lengths = {0: 3, 1: 33, 2: 24, 5: 26}
     paths = {bucket: [f"{7 * i % 97:02d} \u00fc'%.jpg" for i in range(length)] for bucket, length in lengths.items()}
     every = [(bucket, path) for bucket in paths for path in paths[bucket]]
     todo = spark.createDataFrame(every, "bucket int, path string").repartition(3)
@@ -73,9 +89,9 @@ def test_a_bucket_that_is_too_long_is_done_in_rounds_of_paths(
         assert len(found) == chosen.rows
         done.append(found)
 
-    assert rounds.run(todo, rounds.counted(todo), work, "count") == len(every)
-    assert [len(found) for found in done] == [3, 8, 8, 7, 12, 7, 6]
-    assert [row for found in done for row in found] == sorted(every)
+    assert rounds.run(todo, rounds.counted(todo), work, "count", at_once=2, most=10) == len(every)
+    assert sorted(len(found) for found in done) == sorted([3, 9, 8, 8, 8, 24, 9, 9, 8])
+    assert sorted(row for found in done for row in found) == sorted(every)
 
 
 def test_when_a_round_fails_none_begins(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +105,7 @@ def test_when_a_round_fails_none_begins(spark: SparkSession, monkeypatch: pytest
             raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="the disk is full"):
-        rounds.run(todo, rounds.counted(todo), work, "count")
+        rounds.run(todo, rounds.counted(todo), work, "count", at_once=1)
     assert begun == [0, 1]
 
 
