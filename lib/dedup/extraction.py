@@ -261,12 +261,12 @@ def _compute(
             with rounds.held(features.describe(source.contents(rows, chosen), task)) as described:
                 claim.require()
                 good = described.where("reason is null").withColumn("model", F.lit(model.id))
-                tables.append(good, location, "features")
+                tables.append(rounds.gathered(good), location, "features")
                 bad = described.where("reason is not null")
                 if not bad.isEmpty():
                     parts.append(tables.append(bad, location, "rejects"))
 
-        rounds.run(todo, counts, work, "extract")
+        rounds.run(todo, counts, work, "extract", whole=isinstance(source, Given))
     return parts
 
 
@@ -368,10 +368,9 @@ def _merge(
         small = found[: max(0, len(found) - models.MOST_PARTS // 2)]
         if not small:
             return parts, []
-        # The one shuffle of vectors that there is: without it, each task would leave a file for each bucket.
-        of_small = rows.where(F.col("part").isin(small)).repartition(rounds.slots(spark), "bucket")
+        of_small = rounds.gathered(rows.where(F.col("part").isin(small)))
         claim.require()
-        part = tables.append(of_small.sortWithinPartitions("bucket", "sha256"), location, "features")
+        part = tables.append(of_small, location, "features")
     return (*(name for name in parts if name not in small), part), small
 
 

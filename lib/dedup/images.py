@@ -160,7 +160,8 @@ def take(spark: SparkSession, source: files.Source, table: str, keep_bytes: bool
                     tables.append(read.where("reason is null"), table, "images")
                     parts.extend(_reject(read, table))
 
-            count = rounds.run(todo, counts, work, "ingest", at_once=2, most=2 * rounds.BUCKET_FILES)
+            most = 2 * rounds.BUCKET_FILES
+            count = rounds.run(todo, counts, work, "ingest", at_once=2, most=most, whole=True)
             claim.require()
             if changes["gone"]:
                 tables.append(_forgotten(gone), table, "images")

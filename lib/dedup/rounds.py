@@ -74,6 +74,11 @@ def spread(rows: DataFrame) -> DataFrame:
     return rows.repartitionByRange(slots(rows.sparkSession), "bucket", "path").sortWithinPartitions("bucket", "path")
 
 
+def gathered(rows: DataFrame) -> DataFrame:
+    """Return rows with those of a bucket in one task, sorted: it writes one file for each, however many made them."""
+    return rows.repartition(slots(rows.sparkSession), "bucket").sortWithinPartitions("bucket", "sha256")
+
+
 @dataclass(frozen=True)
 class Round:
     """Rows to do work on together: those of consecutive buckets, or of one bucket a range of paths."""
@@ -155,6 +160,7 @@ def run(
     unit: str = "images",
     at_once: int = 4,
     most: int = BUCKET_FILES,
+    whole: bool = False,
 ) -> int:
     """Do work on all rows, round by round, showing progress, and return how many rows there were.
 
@@ -175,6 +181,8 @@ def run(
     most
         How many rows for each task that runs at a time are under way: what a kill costs at most. It may be a bucket
         that is a little longer.
+    whole
+        Whether a bucket stays whole, however long it is: what reads a part of it would read all.
     """
     if not counts:
         return 0
@@ -182,7 +190,9 @@ def run(
     total = sum(rows for _, rows in counts)
     tasks = slots(spark)
     size = most // at_once
-    planned = _cut(todo, plan(counts, tasks, size), most * tasks, size * tasks)
+    planned = plan(counts, tasks, size)
+    if not whole:
+        planned = _cut(todo, planned, most * tasks, size * tasks)
     waiting = deque(enumerate(planned, 1))
     under_way: dict[Future[None], int] = {}
 

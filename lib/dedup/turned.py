@@ -127,7 +127,7 @@ def _make(lacking: DataFrame, place: str, output: str, model: str, network: Call
             good = described.where("reason is null").withColumn("model", F.lit(model))
             good.count()  # the network runs here, and takes minutes: another run may have come since
             claim.require()
-            tables.append(good, output, "views")
+            tables.append(rounds.gathered(good), output, "views")
 
     label = "deduplicate: views"
     features.each_round(lacking.sparkSession, place, lacking, network, work, label, _FINDING)

@@ -304,6 +304,12 @@ def test_features_are_written_in_lz4(lake: Lake) -> None:
     assert {group.column(i).compression for i in range(group.num_columns)} == {"LZ4"}
 
 
+def test_what_a_part_has_of_a_bucket_is_one_file(lake: Lake) -> None:
+    folders = [*(Path(lake.features) / "features").glob("part=*/model=*/bucket=*")]
+    assert len(folders) > 2
+    assert [len([*folder.glob("*.parquet")]) for folder in folders] == [1] * len(folders)
+
+
 class Nothing:
     """Weights that nobody needs."""
 

@@ -163,9 +163,9 @@ def test_vectors_are_read_where_the_address_says(spark: SparkSession, location: 
 
 
 def test_rounds_in_flight_together_make_a_table_once(spark: SparkSession, location: str) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda i: tables.append(features(spark, i, i + 1), location, "features"), range(4)))
-    assert hashes(tables.read(spark, location, "features")) == [0, 1, 2, 3]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: tables.append(features(spark, i, i + 1), location, "features"), range(8)))
+    assert hashes(tables.read(spark, location, "features")) == list(range(8))
 
 
 def test_a_reader_goes_on_with_what_it_has_begun_with(spark: SparkSession, location: str) -> None:

@@ -36,7 +36,7 @@ def test_where_nothing_can_be_persisted_it_is_computed_again(
     assert done == images.Ingested(files=4, read=3, kept=3, rejected=1, reasons={"missing": 1})
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_as_many_rounds_as_wanted_are_under_way_at_a_time(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
@@ -92,6 +92,10 @@ def test_a_bucket_that_is_too_long_is_done_in_rounds_of_paths(
     assert rounds.run(todo, rounds.counted(todo), work, "count", at_once=2, most=10) == len(every)
     assert sorted(len(found) for found in done) == sorted([3, 9, 8, 8, 8, 24, 9, 9, 8])
     assert sorted(row for found in done for row in found) == sorted(every)
+
+    done.clear()
+    rounds.run(todo, rounds.counted(todo), work, "count", at_once=2, most=10, whole=True)
+    assert sorted(len(found) for found in done) == sorted(lengths.values())
 
 
 def test_when_a_round_fails_none_begins(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
